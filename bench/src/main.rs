@@ -1,0 +1,2 @@
+//! Measures pinger beside other probers.
+fn main() {}

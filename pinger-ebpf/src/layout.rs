@@ -1,0 +1,308 @@
+//! Every byte that the kernel program and user space share: map names, keys, values and events.
+//!
+//! All integers are in host byte order unless a name says otherwise. The structs derive
+//! zerocopy's traits, which refuse implicit padding, and carry size and offset assertions, so a
+//! change of layout fails to compile instead of failing at run time.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Name of the hash map from [`FlowKey`] to [`Flow`].
+pub const FLOWS_MAP: &str = "FLOWS";
+/// Name of the memory-mapped array of [`Slot`]: the flight table.
+pub const SLOTS_MAP: &str = "SLOTS";
+/// Name of the array of [`Payload`].
+pub const PAYLOADS_MAP: &str = "PAYLOADS";
+/// Name of the BPF ring buffer of [`Event`].
+pub const EVENTS_MAP: &str = "EVENTS";
+/// Name of the per-CPU array of kernel counters, indexed by [`Counter`].
+pub const COUNTERS_MAP: &str = "COUNTERS";
+/// Name of the read-only global that holds [`Settings`].
+pub const SETTINGS_GLOBAL: &str = "SETTINGS";
+/// Name of the XDP program.
+pub const PROGRAM: &str = "pinger_xdp";
+
+/// `BPF_F_MMAPABLE` of `include/uapi/linux/bpf.h`: user space may map the array.
+pub const BPF_F_MMAPABLE: u32 = 1 << 10;
+
+/// IANA protocol number of ICMP.
+pub const PROTOCOL_ICMP: u8 = 1;
+/// IANA protocol number of ICMPv6.
+pub const PROTOCOL_ICMP6: u8 = 58;
+
+/// Bytes at the start of a payload that hold the cookie, if the payload is that long.
+pub const COOKIE_LEN: usize = 8;
+
+/// The most payload bytes a probe can carry: what one page-sized XDP buffer can still hold behind
+/// the longest headers. Native XDP on veth limits the MTU to about 3,500 anyway.
+pub const PAYLOAD_MAX: usize = 3456;
+
+/// [`Event::mismatch_at`] when the payload came back as it was sent.
+pub const PAYLOAD_MATCHES: u16 = u16::MAX;
+
+/// Identifies a flow on the wire: who answers, by which protocol, to which identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FlowKey {
+    /// The destination's address in network byte order; IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+    /// ICMP identifier (later also the local port of UDP and TCP), host byte order.
+    pub identifier: u16,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// Zero: the kernel compares keys byte by byte.
+    pub reserved: u8,
+}
+
+/// What the kernel must know of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Flow {
+    /// Index of the flow in user space, echoed in each [`Event`].
+    pub index: u32,
+    /// Index of the flow's first slot in the flight table.
+    pub slot_base: u32,
+    /// Number of the flow's slots minus one; that number is a power of two.
+    pub slot_mask: u32,
+    /// Bytes of ICMP payload in each probe, cookie included.
+    pub payload_len: u16,
+    /// Index into the payload array of what follows the cookie.
+    pub payload: u16,
+}
+
+/// One probe in flight: written by the sender, claimed by the kernel program.
+///
+/// `state` is a [`SlotState`]; its changes are the only synchronisation between the two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Slot {
+    /// When the probe was sent, CLOCK_MONOTONIC nanoseconds.
+    pub tx_ns: u64,
+    /// A [`SlotState`] as its integer.
+    pub state: u64,
+}
+
+/// A payload as it is sent; the first [`COOKIE_LEN`] bytes are overwritten by the cookie.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Payload {
+    /// The bytes, as 8-byte words in memory order.
+    pub words: [u64; PAYLOAD_MAX / 8],
+}
+
+/// What became of one returning packet of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Event {
+    /// When the packet reached the XDP program, CLOCK_MONOTONIC nanoseconds.
+    pub rx_ns: u64,
+    /// When the probe was sent, CLOCK_MONOTONIC nanoseconds; zero for [`EventKind::Stale`].
+    pub tx_ns: u64,
+    /// Sequence of the probe since the start of its flow; for [`EventKind::Stale`] only the
+    /// 16 bits that stood on the wire are known.
+    pub sequence: u64,
+    /// Source address of the packet, network byte order; IPv4 as `::ffff:a.b.c.d`.
+    pub responder: [u8; 16],
+    /// [`Flow::index`].
+    pub flow: u32,
+    /// Identifier on the wire, host byte order.
+    pub identifier: u16,
+    /// Offset of the first payload byte that differs from what was sent, or [`PAYLOAD_MATCHES`].
+    pub mismatch_at: u16,
+    /// An [`EventKind`] as its integer.
+    pub kind: u8,
+    /// ICMP type.
+    pub icmp_type: u8,
+    /// ICMP code.
+    pub icmp_code: u8,
+    /// Time to live or hop limit of the packet when it arrived.
+    pub hop_limit: u8,
+    /// Type of service or traffic class of the packet.
+    pub traffic_class: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+/// What an [`Event`] says of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EventKind {
+    /// The first answer to a probe in flight. Exactly one per answered probe.
+    Reply = 1,
+    /// A further answer to a probe that was answered before.
+    Duplicate = 2,
+    /// An answer to a probe that had been given up as lost.
+    Late = 3,
+    /// An answer to a probe so old that its slot serves another one by now.
+    Stale = 4,
+}
+
+impl EventKind {
+    /// The kind with this number, if there is one.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        [Self::Reply, Self::Duplicate, Self::Late, Self::Stale]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+}
+
+/// The state word of a [`Slot`]: an 8-bit tag and, above it, what the tag needs.
+///
+/// | tag | upper 56 bits |
+/// |---|---|
+/// | free, sent, answered, expired | the probe's sequence |
+/// | unreported | round trip (40 bits), low 16 bits of the sequence |
+///
+/// Only two parties change it: the sender (anything but sent → free → sent, sent → expired) and
+/// the kernel program (sent → answered or unreported), each by compare-exchange where both may
+/// try, so that exactly one of them wins a probe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotState(pub u64);
+
+impl SlotState {
+    /// Never used, or being filled in.
+    pub const FREE: u64 = 0;
+    /// In flight.
+    pub const SENT: u64 = 1;
+    /// Answered, and an [`Event`] tells of it.
+    pub const ANSWERED: u64 = 2;
+    /// Given up by the sender after its timeout.
+    pub const EXPIRED: u64 = 3;
+    /// Answered while the ring buffer was full: the round trip stands here instead.
+    pub const UNREPORTED: u64 = 4;
+
+    const TAG_BITS: u32 = 8;
+    const TAG_MASK: u64 = (1 << Self::TAG_BITS) - 1;
+    const RTT_SHIFT: u32 = Self::TAG_BITS + 16;
+    const RTT_MAX: u64 = (1 << 40) - 1;
+
+    /// A state that carries a whole sequence (its low 56 bits).
+    #[inline(always)]
+    pub const fn new(tag: u64, sequence: u64) -> Self {
+        Self(sequence << Self::TAG_BITS | tag)
+    }
+
+    /// An unreported answer: the round trip saturates at 2^40 − 1 ns, about 18 minutes.
+    #[inline(always)]
+    pub const fn unreported(sequence: u64, rtt_ns: u64) -> Self {
+        let rtt = if rtt_ns > Self::RTT_MAX { Self::RTT_MAX } else { rtt_ns };
+        Self(rtt << Self::RTT_SHIFT | (sequence & 0xffff) << Self::TAG_BITS | Self::UNREPORTED)
+    }
+
+    /// The tag: one of the constants above.
+    #[inline(always)]
+    pub const fn tag(self) -> u64 {
+        self.0 & Self::TAG_MASK
+    }
+
+    /// The sequence (only its low 16 bits, if unreported).
+    #[inline(always)]
+    pub const fn sequence(self) -> u64 {
+        if self.tag() == Self::UNREPORTED {
+            self.wire_sequence() as u64
+        } else {
+            self.0 >> Self::TAG_BITS
+        }
+    }
+
+    /// The 16 bits of the sequence that stand on the wire.
+    #[inline(always)]
+    pub const fn wire_sequence(self) -> u16 {
+        (self.0 >> Self::TAG_BITS) as u16
+    }
+
+    /// Round trip of an unreported answer, nanoseconds.
+    #[inline(always)]
+    pub const fn rtt_ns(self) -> u64 {
+        self.0 >> Self::RTT_SHIFT
+    }
+}
+
+/// Counters of the kernel program, one array element each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Packets that were ours: matched to a flow and dropped after matching.
+    Ours = 0,
+    /// Events that found the ring buffer full. The answers are kept in their slots.
+    RingDropped = 1,
+    /// Packets to one of our flows whose sequence or cookie was not one of ours: passed on.
+    Forged = 2,
+    /// Packets too short for what their headers promise: passed on.
+    Malformed = 3,
+}
+
+/// Number of [`Counter`]s.
+pub const COUNTERS: u32 = 4;
+
+/// Settings of the kernel program, fixed when it is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Settings {
+    /// Key of the cookies, drawn at start.
+    pub secret: [u64; 2],
+    /// Not zero: compare payloads behind the cookie.
+    pub verify: u32,
+    /// Not zero: log what is matched through aya-log.
+    pub log: u32,
+}
+
+const _: () = {
+    use core::mem::{align_of, offset_of, size_of};
+    assert!(size_of::<FlowKey>() == 20 && align_of::<FlowKey>() == 2);
+    assert!(size_of::<Flow>() == 16);
+    assert!(size_of::<Slot>() == 16 && offset_of!(Slot, state) == 8);
+    assert!(size_of::<Payload>() == PAYLOAD_MAX);
+    assert!(size_of::<Event>() == 56 && offset_of!(Event, flow) == 40);
+    assert!(offset_of!(Event, kind) == 48);
+    assert!(size_of::<Settings>() == 24);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    //! aya's marker for types that may be copied to and from maps as bytes.
+    use super::{Flow, FlowKey, Payload, Settings};
+
+    // SAFETY: each is `repr(C)`, `Copy`, without padding (zerocopy's `IntoBytes` proves it) and
+    // valid for any bytes (`FromBytes`).
+    unsafe impl aya::Pod for FlowKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Flow {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Payload {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Settings {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_words_keep_what_they_are_given() {
+        let sent = SlotState::new(SlotState::SENT, 0x00ab_cdef_0123_4567);
+        assert_eq!(sent.tag(), SlotState::SENT);
+        assert_eq!(sent.sequence(), 0x00ab_cdef_0123_4567);
+        assert_eq!(sent.wire_sequence(), 0x4567);
+
+        let unreported = SlotState::unreported(0x1_2345, 1_000_000_007);
+        assert_eq!(unreported.tag(), SlotState::UNREPORTED);
+        assert_eq!(unreported.sequence(), 0x2345);
+        assert_eq!(unreported.rtt_ns(), 1_000_000_007);
+        assert_eq!(SlotState::unreported(1, u64::MAX).rtt_ns(), (1 << 40) - 1);
+    }
+
+    #[test]
+    fn event_kinds_survive_their_number() {
+        for number in 0..=u8::MAX {
+            match EventKind::from_u8(number) {
+                Some(kind) => assert_eq!(kind as u8, number),
+                None => assert!(!(1..=4).contains(&number)),
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! `pinger` probes many destinations at precise intervals, has the kernel stamp and match what
+//! comes back, and keeps every result in ClickHouse.
+//!
+//! The modules are listed in the order in which a probe travels through them. Those up to
+//! [`rows`] are pure: time, randomness and the link are arguments, so the simulator drives them
+//! without root. The rest are edges, where I/O and `unsafe` live.
+
+pub mod destination;
+pub mod result;
+pub mod stats;
+pub mod rows;
+
+pub mod store;
+pub mod view;
+pub mod config;

@@ -1,0 +1,3 @@
+//! The `pinger` command.
+
+fn main() {}

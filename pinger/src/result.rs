@@ -1,0 +1,81 @@
+//! What became of a probe: the vocabulary between the engine, the stats keeper and the rows.
+
+use std::net::IpAddr;
+
+use crate::destination::FlowIndex;
+
+/// How a probe ended, or what else came of it.
+///
+/// Every probe ends as exactly one of the first four. The last two are further events of probes
+/// that have ended already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i8)]
+pub enum Outcome {
+    /// The destination answered in time.
+    Reply = 1,
+    /// An ICMP error came instead.
+    Error = 2,
+    /// Nothing came before the timeout.
+    Lost = 3,
+    /// The probe never left this host.
+    SendFailed = 4,
+    /// An answer came after the probe had ended as lost.
+    Late = 5,
+    /// A further answer came to a probe already answered.
+    Duplicate = 6,
+}
+
+impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Self; 6] =
+        [Self::Reply, Self::Error, Self::Lost, Self::SendFailed, Self::Late, Self::Duplicate];
+
+    /// The name in the schema, in JSON and on the screen.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reply => "reply",
+            Self::Error => "error",
+            Self::Lost => "lost",
+            Self::SendFailed => "send_failed",
+            Self::Late => "late",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// What a returning packet said; absent from results where nothing came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// From the send stamp to the kernel's receive stamp, nanoseconds.
+    pub rtt_ns: u64,
+    /// Who answered.
+    pub responder: IpAddr,
+    /// ICMP type.
+    pub icmp_type: u8,
+    /// ICMP code.
+    pub icmp_code: u8,
+    /// Time to live or hop limit on arrival; `None` if the answer's details were lost because
+    /// the ring buffer was full.
+    pub hop_limit: Option<u8>,
+    /// Offset of the first payload byte that was not what had been sent.
+    pub mismatch_at: Option<u16>,
+}
+
+/// One result: a row to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeResult {
+    /// Which destination was probed.
+    pub flow: FlowIndex,
+    /// Sequence of the probe since its flow began; its low 16 bits stand on the wire.
+    pub sequence: u64,
+    /// Identifier on the wire.
+    pub identifier: u16,
+    /// When the probe was due, CLOCK_MONOTONIC nanoseconds.
+    pub due_ns: u64,
+    /// When it was sent, CLOCK_MONOTONIC nanoseconds; never before `due_ns`.
+    pub tx_ns: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What came back, if anything.
+    pub answer: Option<Answer>,
+}

@@ -1,0 +1,120 @@
+//! The stats keeper: the only owner of all metrics.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many recent round trips a destination keeps for its sparkline.
+pub const RECENT: usize = 24;
+
+/// Counts of what was sent and what became of it.
+///
+/// `sent = reply + error + lost + send_failed + in_flight` holds in every snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Probes handed to the link.
+    pub sent: u64,
+    /// Probes answered in time.
+    pub reply: u64,
+    /// Probes answered by an ICMP error.
+    pub error: u64,
+    /// Probes without an answer before their timeout.
+    pub lost: u64,
+    /// Probes that the link refused.
+    pub send_failed: u64,
+    /// Probes whose end is still open.
+    pub in_flight: u64,
+    /// Answers after the timeout; not part of the sum.
+    pub late: u64,
+    /// Further answers to answered probes; not part of the sum.
+    pub duplicate: u64,
+    /// Answers whose payload was not what had been sent; replies all the same.
+    pub mismatch: u64,
+    /// Probes that were never sent because the prober itself was a whole interval late.
+    pub skipped: u64,
+}
+
+impl Counts {
+    /// Lost and failed by error, of all that ended, in percent; zero before anything ended.
+    pub fn loss_percent(&self) -> f64 {
+        let ended = self.reply + self.error + self.lost;
+        if ended == 0 { 0.0 } else { (self.error + self.lost) as f64 * 100.0 / ended as f64 }
+    }
+}
+
+/// Order statistics of a distribution of nanoseconds; all zero when `count` is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quantiles {
+    /// How many values.
+    pub count: u64,
+    /// The smallest, exact.
+    pub min_ns: u64,
+    /// Median.
+    pub p50_ns: u64,
+    /// 90th percentile.
+    pub p90_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// 99.9th percentile.
+    pub p999_ns: u64,
+    /// The largest, exact.
+    pub max_ns: u64,
+}
+
+/// One round in a destination's recent history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recent {
+    /// Round trip of a reply, nanoseconds.
+    Reply(u64),
+    /// The probe was lost, refused or answered by an error.
+    Lost,
+}
+
+/// One destination as a snapshot shows it.
+#[derive(Clone, Debug)]
+pub struct DestinationStats {
+    /// What the user wrote.
+    pub name: Arc<str>,
+    /// The address probed.
+    pub address: IpAddr,
+    /// Its counts.
+    pub counts: Counts,
+    /// Round trip of the last reply, nanoseconds.
+    pub last_ns: Option<u64>,
+    /// Round trips of the whole run.
+    pub rtt: Quantiles,
+    /// The last results, oldest first, at most [`RECENT`].
+    pub recent: Vec<Recent>,
+}
+
+/// What the store did with the rows it was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowCounts {
+    /// Rows that ClickHouse has acknowledged.
+    pub written: u64,
+    /// Rows accepted but not acknowledged yet.
+    pub spooled: u64,
+    /// Rows given up: the writer could not keep up, or ClickHouse refused them.
+    pub dropped: u64,
+}
+
+/// Everything there is to show at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Since probing began.
+    pub elapsed: Duration,
+    /// Sums over all destinations.
+    pub totals: Counts,
+    /// Round trips of all destinations.
+    pub rtt: Quantiles,
+    /// How late the prober sent, after each probe was due.
+    pub lag: Quantiles,
+    /// Events that found the ring buffer full: their answers count, their details are gone.
+    pub ring_dropped: u64,
+    /// Packets that looked like ours but were not: wrong sequence or cookie.
+    pub forged: u64,
+    /// What became of the rows.
+    pub rows: RowCounts,
+    /// One entry a destination, in the order of the run's list.
+    pub destinations: Vec<DestinationStats>,
+}

@@ -1,0 +1,1 @@
+//! The store: from batches of rows to ClickHouse.

@@ -1,0 +1,1 @@
+//! Prepares, builds, runs, tests and measures pinger.
