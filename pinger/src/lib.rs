@@ -6,10 +6,16 @@
 //! without root. The rest are edges, where I/O and `unsafe` live.
 
 pub mod destination;
+pub mod engine;
+pub mod flight;
+pub mod link;
+pub mod packet;
 pub mod result;
-pub mod stats;
 pub mod rows;
+pub mod schedule;
+pub mod stats;
 
+pub mod config;
 pub mod store;
 pub mod view;
-pub mod config;
+pub mod wire;
