@@ -8,6 +8,7 @@
 pub mod destination;
 pub mod engine;
 pub mod flight;
+pub mod flow;
 pub mod link;
 pub mod packet;
 pub mod result;
