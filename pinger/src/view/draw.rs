@@ -17,6 +17,8 @@ use super::{Level, units};
 
 /// From this height on, the head has all its lines.
 const TALL: u16 = 18;
+/// From this height on, there is a line to spare above the keys.
+const AIRY: u16 = 28;
 /// Below this width, the facts of the full head do not fit.
 const WIDE: u16 = 60;
 /// Notices shown at once.
@@ -107,6 +109,9 @@ pub(super) fn draw(screen: &mut Screen, area: Rect, buffer: &mut Buffer, theme: 
         head::compact(screen, take(&mut inner, 1), buffer, theme);
     }
     let footer = take_bottom(&mut inner, 1);
+    if area.height >= AIRY {
+        take_bottom(&mut inner, 1);
+    }
     let lines = notice_lines(screen, full, inner.height);
     let notices = take_bottom(&mut inner, lines);
     body::table(screen, inner, buffer, theme);
