@@ -6,10 +6,13 @@
 //! without root. The rest are edges, where I/O and `unsafe` live.
 
 pub mod destination;
+pub mod mistake;
 pub mod result;
-pub mod stats;
 pub mod rows;
+pub mod stats;
 
+pub mod cli;
+pub mod config;
+pub mod resolve;
 pub mod store;
 pub mod view;
-pub mod config;

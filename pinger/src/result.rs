@@ -27,8 +27,14 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 6] =
-        [Self::Reply, Self::Error, Self::Lost, Self::SendFailed, Self::Late, Self::Duplicate];
+    pub const ALL: [Self; 6] = [
+        Self::Reply,
+        Self::Error,
+        Self::Lost,
+        Self::SendFailed,
+        Self::Late,
+        Self::Duplicate,
+    ];
 
     /// The name in the schema, in JSON and on the screen.
     pub fn name(self) -> &'static str {
