@@ -81,7 +81,8 @@ pub struct ProbeArgs {
     /// What to probe: host names, addresses, blocks such as 10.0.0.0/24, ranges such as
     /// 10.0.0.1-10.0.0.9; at most 1,048,576 addresses. On the command line they replace those of
     /// the config file
-    #[arg(value_name = "DEST", value_parser = destination, help_heading = help::WHAT)]
+    #[arg(value_name = "DEST", value_parser = destination, help_heading = help::WHAT,
+        display_order = 0)]
     pub destinations: Vec<String>,
     /// Read destinations from a file as well, one a line, # begins a comment; - is standard input
     #[arg(short, long = "file", value_name = "FILE", help_heading = help::WHAT)]
@@ -139,14 +140,13 @@ pub struct RunArgs {
     /// Where results go.
     #[command(flatten)]
     pub store: StoreArgs,
-    /// Expert settings.
-    #[command(flatten)]
-    pub expert: ExpertArgs,
-
     /// live: a table that fills the terminal; plain: a line a second; json: one object at the
     /// end [default: live on a terminal, else plain]
     #[arg(long, value_name = "FORMAT", value_parser = value::format, help_heading = help::SEE)]
     pub format: Option<Format>,
+    /// Expert settings.
+    #[command(flatten)]
+    pub expert: ExpertArgs,
     /// At the end, write the last live screen to this SVG file
     #[arg(long, value_name = "FILE", hide = true)]
     pub picture: Option<PathBuf>,

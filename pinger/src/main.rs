@@ -28,10 +28,10 @@ fn main() -> ExitCode {
     // A closed stderr leaves nobody to tell.
     let mut stderr = io::stderr().lock();
     if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
-        let _ = writeln!(stderr, "pinger: {mistakes}");
+        let _ = stderr.write_all(told(&mistakes.to_string()).as_bytes());
         return ExitCode::from(EXIT_USAGE);
     }
-    let _ = writeln!(stderr, "pinger: {error}");
+    let _ = stderr.write_all(told(&error.to_string()).as_bytes());
     for cause in error.chain().skip(1) {
         let _ = writeln!(stderr, "  because: {cause}");
     }
@@ -123,6 +123,19 @@ fn read_text(path: &Path, what: &str) -> Result<Text, Mistake> {
     }
 }
 
+/// The text with our name before each thing that happened; advice is indented and stays as it is.
+fn told(text: &str) -> String {
+    text.lines()
+        .map(|line| {
+            if line.starts_with("  ") {
+                format!("{line}\n")
+            } else {
+                format!("pinger: {line}\n")
+            }
+        })
+        .collect()
+}
+
 /// Help and version go to standard output; everything else is a mistake in our words.
 fn answer_clap(error: &clap::Error) -> ExitCode {
     match error.kind() {
@@ -136,7 +149,9 @@ fn answer_clap(error: &clap::Error) -> ExitCode {
             ExitCode::from(EXIT_USAGE)
         }
         _ => {
-            let _ = writeln!(io::stderr(), "pinger: {}", explain(error));
+            let command = std::env::args().nth(1);
+            let mistake = explain(error, command.as_deref());
+            let _ = io::stderr().write_all(told(&mistake.to_string()).as_bytes());
             ExitCode::from(EXIT_USAGE)
         }
     }

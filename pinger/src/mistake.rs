@@ -93,6 +93,23 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, candidate)| candidate)
 }
 
+/// Words separated by commas, in lines short enough for a terminal of 80 columns.
+pub fn listed(words: &[&str]) -> String {
+    const WIDTH: usize = 74;
+    let mut text = String::new();
+    let mut column = 0;
+    for (position, word) in words.iter().enumerate() {
+        if position > 0 {
+            let wrap = column + 2 + word.len() > WIDTH;
+            text.push_str(if wrap { ",\n" } else { ", " });
+            column = if wrap { 0 } else { column + 2 };
+        }
+        text.push_str(word);
+        column += word.len();
+    }
+    text
+}
+
 /// "1 probe", "2 probes": a count with its noun, thousands separated by commas.
 pub fn counted(count: u128, noun: &str) -> String {
     let plural = if count == 1 {
@@ -146,6 +163,13 @@ mod tests {
         ] {
             assert_eq!(nearest(word, &known), expected, "{word}");
         }
+    }
+
+    #[test]
+    fn lists_are_wrapped() {
+        assert_eq!(listed(&["a", "b"]), "a, b");
+        let text = listed(&["twelve_bytes"; 12]);
+        assert_eq!(text.lines().map(str::len).collect::<Vec<_>>(), [69, 69, 26]);
     }
 
     #[test]

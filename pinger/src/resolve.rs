@@ -123,7 +123,7 @@ pub struct Resolved {
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// Not one destination is left.
-    #[error("none of the destinations can be probed: {}", reasons(.0))]
+    #[error("none of the destinations can be probed:{}", reasons(.0))]
     NothingLeft(Vec<Problem>),
     /// The system refused to start even one thread.
     #[error("cannot start a thread to look names up: raise the limit of processes (ulimit -u)")]

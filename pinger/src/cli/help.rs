@@ -36,12 +36,16 @@ Examples:
   pinger run --store http://me@db:8123/net DEST results into your ClickHouse
   pinger run --duration 10s --format json DEST  one JSON object, for scripts
 
+Names are looked up once, at the start. During the run a small XDP program sits
+on the interface: it takes the replies to these probes and lets all else pass.
+Ctrl-C stops sending, awaits what is in flight and stores it; a second Ctrl-C
+ends at once.
+
 Which setting counts: the command line, then the environment (PINGER_DATA_DIR),
 then the config file, then the default. What the command line says holds for
 every destination. pinger.example.toml explains each setting of the file.
 
-Ctrl-C stops sending, awaits what is in flight and stores it; a second Ctrl-C
-ends at once. Exit codes: 0 done, 1 failed, 2 command line or config file wrong.";
+Exit codes: 0 done, 1 failed, 2 the command line or the config file is wrong.";
 
 pub(super) const AFTER_PING: &str = "\
 Examples:

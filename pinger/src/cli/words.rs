@@ -2,9 +2,14 @@
 
 use std::error::Error as _;
 
+use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::mistake::Mistake;
+use super::Cli;
+use crate::mistake::{Mistake, nearest};
+
+/// What a user can ask for; `engine` is between us.
+const COMMANDS: [&str; 4] = ["run", "ping", "schema", "sql"];
 
 /// Flags of ping, fping and others that are called differently here.
 const ELSEWHERE: [(&str, &str); 8] = [
@@ -33,14 +38,14 @@ const ELSEWHERE: [(&str, &str); 8] = [
     ),
 ];
 
-/// Says in two parts what clap found wrong.
-pub fn explain(error: &clap::Error) -> Mistake {
+/// Says in two parts what clap found wrong. `command` is the first word of the command line.
+pub fn explain(error: &clap::Error, command: Option<&str>) -> Mistake {
     let context = |kind| error.get(kind).map(text_of).unwrap_or_default();
     let argument = context(ContextKind::InvalidArg);
     let found = context(ContextKind::InvalidValue);
-    let more = || help_hint(&context(ContextKind::Usage));
+    let help = help_hint(&context(ContextKind::Usage), command);
     match error.kind() {
-        ErrorKind::UnknownArgument => unknown(error, &argument, &more()),
+        ErrorKind::UnknownArgument => unknown(error, &argument, &help),
         ErrorKind::ValueValidation => match error.source().and_then(|e| e.downcast_ref()) {
             Some(Mistake { what, advice }) => {
                 let place = argument.split(' ').next().unwrap_or_default();
@@ -51,63 +56,79 @@ pub fn explain(error: &clap::Error) -> Mistake {
                     mistake
                 }
             }
-            None => Mistake::new(
-                format!("{argument}: {found:?} is not possible here"),
-                more(),
-            ),
+            None => Mistake::new(format!("{argument}: {found:?} is not possible here"), help),
         },
         ErrorKind::InvalidValue if found.is_empty() => {
-            Mistake::new(format!("{argument} needs a value after it"), more())
+            Mistake::new(format!("{argument} needs a value after it"), help)
         }
-        ErrorKind::InvalidSubcommand => {
-            let word = context(ContextKind::InvalidSubcommand);
-            let advice = match error.get(ContextKind::SuggestedSubcommand) {
-                Some(near) => format!("Did you mean {}? {}", first_of(near), more()),
-                None => format!("To probe it: pinger ping {word}\n{}", more()),
-            };
-            Mistake::new(format!("there is no command {word:?}"), advice)
-        }
-        ErrorKind::MissingSubcommand => Mistake::new("a command is missing", more()),
-        ErrorKind::MissingRequiredArgument => {
-            Mistake::new(format!("{argument} is missing"), more())
-        }
-        ErrorKind::ArgumentConflict => {
-            let other = context(ContextKind::PriorArg);
-            let advice = format!("Leave one of them out. {}", more());
-            Mistake::new(format!("{argument} and {other} exclude each other"), advice)
-        }
+        ErrorKind::TooManyValues => Mistake::new(
+            format!("{argument} takes no value, but has {found:?}"),
+            help,
+        ),
+        ErrorKind::InvalidSubcommand => no_command(error, &help),
+        ErrorKind::MissingRequiredArgument => Mistake::new(format!("{argument} is missing"), help),
         _ => {
             let text = error.render().to_string();
             let first = text.lines().next().unwrap_or_default();
-            Mistake::new(first.strip_prefix("error: ").unwrap_or(first), more())
+            Mistake::new(first.strip_prefix("error: ").unwrap_or(first), help)
         }
     }
 }
 
-fn unknown(error: &clap::Error, argument: &str, more: &str) -> Mistake {
+fn no_command(error: &clap::Error, help: &str) -> Mistake {
+    let word = error
+        .get(ContextKind::InvalidSubcommand)
+        .map(text_of)
+        .unwrap_or_default();
+    let near = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(near) => Some(first_of(near)),
+        None => nearest(&word, &COMMANDS).map(str::to_owned),
+    };
+    let advice = match near {
+        Some(near) => format!("Did you mean {near}? {help}"),
+        // Most often an address, written as for other pings.
+        None if word.contains(['.', ':']) => format!("To probe it: pinger ping {word}\n{help}"),
+        None => help.to_owned(),
+    };
+    Mistake::new(format!("there is no command {word:?}"), advice)
+}
+
+fn unknown(error: &clap::Error, argument: &str, help: &str) -> Mistake {
     let elsewhere = ELSEWHERE.iter().find(|(flag, _)| *flag == argument);
     let advice = match (elsewhere, error.get(ContextKind::SuggestedArg)) {
         (Some((_, here)), _) => format!("With pinger {here}."),
-        (None, Some(near)) => format!("Did you mean {}? {more}", first_of(near)),
-        (None, None) => more.to_owned(),
+        (None, Some(near)) => format!("Did you mean {}? {help}", first_of(near)),
+        (None, None) if is_of_run(argument) => {
+            format!("Options of a command stand behind it: pinger run {argument} …\n{help}")
+        }
+        (None, None) => help.to_owned(),
     };
-    Mistake::new(format!("there is no option {argument}"), advice)
+    Mistake::new(format!("there is no option {argument} here"), advice)
 }
 
-/// "See `pinger run --help`.", for the command that clap's usage line names.
-fn help_hint(usage: &str) -> String {
-    let line = usage.lines().next().unwrap_or_default();
-    let line = line.strip_prefix("Usage: ").unwrap_or(line);
-    let command: Vec<_> = line
+fn is_of_run(argument: &str) -> bool {
+    let cli = Cli::command();
+    let long = argument.trim_start_matches('-');
+    cli.find_subcommand("run").is_some_and(|run| {
+        run.get_arguments()
+            .any(|known| known.get_long() == Some(long))
+    })
+}
+
+/// "See `pinger run --help`.", for the command of clap's usage line or else of the command line.
+fn help_hint(usage: &str, command: Option<&str>) -> String {
+    let usage = usage.lines().next().unwrap_or_default();
+    let mut words: Vec<_> = usage
+        .strip_prefix("Usage: ")
+        .unwrap_or(usage)
         .split_whitespace()
         .take_while(|word| word.bytes().all(|b| b.is_ascii_lowercase()))
         .collect();
-    let command = if command.is_empty() {
-        "pinger".to_owned()
-    } else {
-        command.join(" ")
-    };
-    format!("See `{command} --help`.")
+    if words.is_empty() {
+        words.push("pinger");
+        words.extend(command.filter(|command| COMMANDS.contains(command)));
+    }
+    format!("See `{} --help`.", words.join(" "))
 }
 
 fn first_of(value: &ContextValue) -> String {

@@ -212,7 +212,7 @@ fn timing(
             counted(u128::from(timeout_ns.div_ceil(interval_ns)), "probe"),
         ),
         format!(
-            "An ICMP sequence has 16 bits, so {} can be in flight to one destination.\n\
+            "An ICMP sequence has 16 bits, so at most {} can be in flight at once.\n\
              Use a timeout of at most {}, or an interval of at least {interval_shortest_us}us.",
             counted(u128::from(IN_FLIGHT_MAX), "probe"),
             show_duration(timeout_longest_ns),

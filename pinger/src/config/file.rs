@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Asked, Settings, Text, value};
 use crate::destination::Form;
-use crate::mistake::{Mistake, Mistakes, nearest};
+use crate::mistake::{Mistake, Mistakes, listed, nearest};
 
 type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
 type Value<'i> = Spanned<DeValue<'i>>;
@@ -55,6 +55,7 @@ pub fn settings_of_file(file: &Text) -> Result<Settings, Mistakes> {
     let line_starts = file.body.match_indices('\n').map(|(offset, _)| offset + 1);
     let mut reader = Reader {
         file,
+        table: "",
         line_starts: std::iter::once(0).chain(line_starts).collect(),
         mistakes: Vec::new(),
     };
@@ -86,6 +87,8 @@ pub fn settings_of_file(file: &Text) -> Result<Settings, Mistakes> {
 /// Walks a document and gathers what is wrong with it.
 struct Reader<'f> {
     file: &'f Text,
+    /// Name of the table being read; empty at the top.
+    table: &'static str,
     /// Offset of each line's first byte.
     line_starts: Vec<usize>,
     /// Each with its offset in the text.
@@ -99,15 +102,15 @@ impl Reader<'_> {
         for (key, value) in table {
             match &**key.get_ref() {
                 "interface" => settings.interface = self.text(key, value, value::interface),
-                "interval" => settings.interval_ns = self.text(key, value, value::interval),
+                "interval" => settings.interval_ns = self.time(key, value, value::interval),
                 "timeout" => {
-                    settings.timeout_ns = self.text(key, value, value::timeout);
+                    settings.timeout_ns = self.time(key, value, value::timeout);
                     settings.timeout_place = Some(self.place(value.span().start));
                 }
                 "size" => settings.size = self.number(key, value, value::size),
                 "ttl" => settings.ttl = self.number(key, value, value::ttl),
                 "count" => settings.count = self.number(key, value, value::count),
-                "duration" => settings.duration = self.text(key, value, value::duration),
+                "duration" => settings.duration = self.time(key, value, value::duration),
                 "flood" => settings.flood = self.flag(key, value),
                 "family" => settings.family = self.text(key, value, value::family),
                 "format" => settings.format = self.text(key, value, value::format),
@@ -117,14 +120,32 @@ impl Reader<'_> {
                 "kernel_log" => settings.kernel_log = self.flag(key, value),
                 "destinations" => short_list = self.short_list(key, value),
                 "destination" => settings.destinations = self.destination_tables(key, value),
-                "source" => self.source(key, value, &mut settings),
-                "store" => self.store(key, value, &mut settings),
-                _ => self.unknown_key(key, "", &GENERAL_KEYS),
+                "source" => self.within("source", |r| r.source(key, value, &mut settings)),
+                "store" => self.within("store", |r| r.store(key, value, &mut settings)),
+                _ => self.unknown_key(key, &GENERAL_KEYS),
             }
         }
         // Tables first: where both name an address, the one with own settings stands.
         settings.destinations.extend(short_list);
         settings
+    }
+
+    /// Reads one of the tables; what is complained of in it is told with its name.
+    fn within<T>(&mut self, table: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.table = table;
+        let result = read(self);
+        self.table = "";
+        result
+    }
+
+    /// "store.port" or, at the top, "interval".
+    fn full_name(&self, key: &Key<'_>) -> String {
+        match self.table {
+            "" => key.get_ref().to_string(),
+            // The table itself is what is wrong.
+            table if table == key.get_ref() => table.to_owned(),
+            table => format!("{table}.{}", key.get_ref()),
+        }
     }
 
     fn source(&mut self, key: &Key<'_>, value: &Value<'_>, settings: &mut Settings) {
@@ -135,7 +156,7 @@ impl Reader<'_> {
                 "host" => &mut settings.source_host,
                 "sourceid" => &mut settings.source_sourceid,
                 _ => {
-                    self.unknown_key(key, "source", &SOURCE_KEYS);
+                    self.unknown_key(key, &SOURCE_KEYS);
                     continue;
                 }
             };
@@ -156,7 +177,7 @@ impl Reader<'_> {
                 "port" => settings.store_port = self.number(key, value, value::port),
                 "password_file" => settings.store_password_file = self.text(key, value, path),
                 "data_dir" => settings.data_dir = self.text(key, value, path),
-                _ => self.unknown_key(key, "store", &STORE_KEYS),
+                _ => self.unknown_key(key, &STORE_KEYS),
             }
         }
     }
@@ -172,7 +193,9 @@ impl Reader<'_> {
         };
         let mut asked = Vec::with_capacity(array.len());
         for entry in array {
-            if let Some(host) = self.text(key, entry, host) {
+            if !matches!(entry.get_ref(), DeValue::String(_)) {
+                self.wrong_type::<()>(key, entry, "a list of texts in quotes");
+            } else if let Some(host) = self.text(key, entry, host) {
                 let place = Some(self.place(entry.span().start));
                 asked.push(Asked {
                     host,
@@ -193,7 +216,9 @@ impl Reader<'_> {
         let mut asked = Vec::with_capacity(array.len());
         for entry in array {
             match entry.get_ref() {
-                DeValue::Table(table) => asked.extend(self.destination(entry.span(), table)),
+                DeValue::Table(table) => asked.extend(self.within("destination", |reader| {
+                    reader.destination(entry.span(), table)
+                })),
                 _ => drop(self.wrong_type::<()>(key, entry, EXAMPLE)),
             }
         }
@@ -218,11 +243,11 @@ impl Reader<'_> {
                     }
                 }
                 "id" => asked.id = self.number(key, value, value::id),
-                "interval" => asked.interval_ns = self.text(key, value, value::interval),
-                "timeout" => asked.timeout_ns = self.text(key, value, value::timeout),
+                "interval" => asked.interval_ns = self.time(key, value, value::interval),
+                "timeout" => asked.timeout_ns = self.time(key, value, value::timeout),
                 "size" => asked.size = self.number(key, value, value::size),
                 "ttl" => asked.ttl = self.number(key, value, value::ttl),
-                _ => self.unknown_key(key, "destination", &DESTINATION_KEYS),
+                _ => self.unknown_key(key, &DESTINATION_KEYS),
             }
         }
         if !named {
@@ -240,13 +265,28 @@ impl Reader<'_> {
     ) -> Option<T> {
         match value.get_ref() {
             DeValue::String(text) => self.checked(key, value, check(text)),
-            // A number where a time belongs: the check knows what to advise.
-            DeValue::Integer(number) => match check(&number.to_string()) {
-                Ok(_) => self.wrong_type(key, value, "a text in quotes"),
-                Err(mistake) => self.checked(key, value, Err(mistake)),
-            },
             _ => self.wrong_type(key, value, "a text in quotes"),
         }
+    }
+
+    /// A duration: a number without unit is a mistake of its own.
+    fn time<T>(
+        &mut self,
+        key: &Key<'_>,
+        value: &Value<'_>,
+        check: impl Fn(&str) -> Result<T, Mistake>,
+    ) -> Option<T> {
+        let found = match value.get_ref() {
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            _ => return self.text(key, value, check),
+        };
+        let what = format!("{found} has no unit");
+        let advice = format!(
+            "Write number and unit in quotes: {name} = \"{found}s\" or {name} = \"{found}ms\".",
+            name = key.get_ref()
+        );
+        self.checked(key, value, Err(Mistake::new(what, advice)))
     }
 
     fn number<T>(
@@ -289,8 +329,9 @@ impl Reader<'_> {
         value: &Value<'_>,
         result: Result<T, Mistake>,
     ) -> Option<T> {
+        let name = self.full_name(key);
         result
-            .map_err(|mistake| self.complain(value.span(), mistake.at(key.get_ref())))
+            .map_err(|mistake| self.complain(value.span(), mistake.at(name)))
             .ok()
     }
 
@@ -304,7 +345,7 @@ impl Reader<'_> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        let what = format!("{} is {found}", key.get_ref());
+        let what = format!("{}: found {found}", self.full_name(key));
         self.complain(
             value.span(),
             Mistake::new(what, format!("It must be {wanted}.")),
@@ -312,7 +353,8 @@ impl Reader<'_> {
         None
     }
 
-    fn unknown_key(&mut self, key: &Key<'_>, table: &str, allowed: &[&str]) {
+    fn unknown_key(&mut self, key: &Key<'_>, allowed: &[&str]) {
+        let table = self.table;
         let name = &**key.get_ref();
         let mut advice = String::new();
         let homes = [
@@ -338,7 +380,7 @@ impl Reader<'_> {
         } else {
             format!("in [{table}]")
         };
-        let _ = write!(advice, "Allowed {here}:\n{}.", allowed.join(", "));
+        let _ = write!(advice, "Allowed {here}:\n{}.", listed(allowed));
         self.complain(
             key.span(),
             Mistake::new(format!("there is no setting {name:?}"), advice),

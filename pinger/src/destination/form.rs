@@ -176,7 +176,7 @@ pub(crate) fn too_many(subject: &str, count: u128) -> Mistake {
             counted(count, "address")
         ),
         format!(
-            "One run can probe {}. Give a smaller block, or split it over several probers.",
+            "One run can probe {} at most.\nGive a smaller block, or split it over several probers.",
             counted(MAX_DESTINATIONS as u128, "address")
         ),
     )
