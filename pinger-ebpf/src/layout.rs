@@ -40,8 +40,20 @@ pub const PAYLOAD_MAX: usize = 3456;
 pub const PAYLOAD_MATCHES: u16 = u16::MAX;
 
 /// Identifies a flow on the wire: who answers, by which protocol, to which identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct FlowKey {
     /// The destination's address in network byte order; IPv4 as `::ffff:a.b.c.d`.
@@ -55,8 +67,7 @@ pub struct FlowKey {
 }
 
 /// What the kernel must know of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Flow {
     /// Index of the flow in user space, echoed in each [`Event`].
@@ -74,8 +85,9 @@ pub struct Flow {
 /// One probe in flight: written by the sender, claimed by the kernel program.
 ///
 /// `state` is a [`SlotState`]; its changes are the only synchronisation between the two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Slot {
     /// When the probe was sent, CLOCK_MONOTONIC nanoseconds.
@@ -93,8 +105,9 @@ pub struct Payload {
 }
 
 /// What became of one returning packet of ours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Event {
     /// When the packet reached the XDP program, CLOCK_MONOTONIC nanoseconds.
@@ -188,7 +201,11 @@ impl SlotState {
     /// An unreported answer: the round trip saturates at 2^40 − 1 ns, about 18 minutes.
     #[inline(always)]
     pub const fn unreported(sequence: u64, rtt_ns: u64) -> Self {
-        let rtt = if rtt_ns > Self::RTT_MAX { Self::RTT_MAX } else { rtt_ns };
+        let rtt = if rtt_ns > Self::RTT_MAX {
+            Self::RTT_MAX
+        } else {
+            rtt_ns
+        };
         Self(rtt << Self::RTT_SHIFT | (sequence & 0xffff) << Self::TAG_BITS | Self::UNREPORTED)
     }
 
@@ -239,8 +256,9 @@ pub enum Counter {
 pub const COUNTERS: u32 = 4;
 
 /// Settings of the kernel program, fixed when it is loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Settings {
     /// Key of the cookies, drawn at start.

@@ -1,1 +1,251 @@
-//! matching
+//! Which probe an echo reply answers, and whether it brought back what was sent.
+//!
+//! In: a parsed [`EchoReply`], the flow it names and the slot its sequence points to. Out: a
+//! [`Match`]. The only thing changed is the slot's state word, by one compare-exchange, so of any
+//! number of answers to a probe, and its expiry, exactly one wins. The kernel program and the
+//! simulator both call this.
+
+use crate::cookie::cookie;
+use crate::layout::{
+    COOKIE_LEN, Event, EventKind, Flow, FlowKey, PAYLOAD_MATCHES, PAYLOAD_MAX, Payload, Settings,
+    SlotState,
+};
+use crate::parse::{Cursor, EchoReply};
+
+/// A slot of the flight table as the matching side sees it.
+pub trait SlotCell {
+    /// [`Slot::tx_ns`](crate::layout::Slot::tx_ns), read once.
+    fn tx_ns(&self) -> u64;
+    /// [`Slot::state`](crate::layout::Slot::state), read once.
+    fn state(&self) -> SlotState;
+    /// Puts `new` in place of `current`; `Err` with what was there if that was not `current`.
+    fn compare_exchange(&self, current: SlotState, new: SlotState) -> Result<(), SlotState>;
+}
+
+/// What an echo reply turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// No probe of ours: sequence or cookie is wrong. It must pass.
+    Forged,
+    /// Ours, and this is to be told to user space.
+    Told(Event),
+    /// Ours, but there was no room to tell; a first answer is kept in its slot.
+    Untold,
+}
+
+/// What the matching needs besides the packet.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The flow that the reply's address and identifier name.
+    pub flow: &'a Flow,
+    /// What the flow's probes carry behind the cookie.
+    pub payload: &'a Payload,
+    /// The program's settings.
+    pub settings: &'a Settings,
+    /// When the packet came, CLOCK_MONOTONIC nanoseconds.
+    pub now_ns: u64,
+    /// Whether there is room for an [`Event`].
+    pub room: bool,
+}
+
+impl EchoReply {
+    /// The key of the flow that this may be an answer to.
+    #[inline(always)]
+    pub fn flow_key(&self) -> FlowKey {
+        FlowKey {
+            address: self.source,
+            identifier: self.identifier,
+            protocol: self.protocol,
+            reserved: 0,
+        }
+    }
+
+    /// The slot of `flow` that this points to.
+    #[inline(always)]
+    pub fn slot_index(&self, flow: &Flow) -> u32 {
+        flow.slot_base
+            .wrapping_add(u32::from(self.sequence) & flow.slot_mask)
+    }
+
+    /// Matches this reply against the slot it points to, and claims it where it is the first.
+    #[inline(always)]
+    pub fn claim<C, S>(&self, packet: &C, slot: &S, context: Context<'_>) -> Match
+    where
+        C: Cursor + ?Sized,
+        S: SlotCell,
+    {
+        let state = slot.state();
+        let Some(sequence) = self.whole_sequence(state) else {
+            return Match::Forged;
+        };
+        if !self.has_cookie(packet, sequence, &context) {
+            return Match::Forged;
+        }
+        if sequence != state.sequence() {
+            return self.told(packet, EventKind::Stale, sequence, 0, &context);
+        }
+        let tx_ns = slot.tx_ns();
+        let rtt_ns = context.now_ns.saturating_sub(tx_ns);
+        let mut found = state;
+        if state.tag() == SlotState::SENT {
+            let claimed = if context.room {
+                SlotState::new(SlotState::ANSWERED, sequence)
+            } else {
+                SlotState::unreported(sequence, rtt_ns)
+            };
+            match slot.compare_exchange(state, claimed) {
+                Ok(()) => return self.told(packet, EventKind::Reply, sequence, tx_ns, &context),
+                Err(winner) => found = winner,
+            }
+        } else {
+            // The sender may have begun to reuse the slot since its state was read.
+            let now = slot.state();
+            if now.0 != state.0 {
+                return self.told(packet, EventKind::Stale, sequence, 0, &context);
+            }
+        }
+        match found.tag() {
+            SlotState::ANSWERED => {
+                self.told(packet, EventKind::Duplicate, sequence, tx_ns, &context)
+            }
+            SlotState::EXPIRED => self.told(packet, EventKind::Late, sequence, tx_ns, &context),
+            SlotState::UNREPORTED => Match::Untold,
+            _ => self.told(packet, EventKind::Stale, sequence, 0, &context),
+        }
+    }
+
+    /// The whole sequence of the probe that this answers: the newest not after the slot's whose
+    /// low 16 bits are those on the wire. `None` if the slot never held one.
+    #[inline(always)]
+    fn whole_sequence(&self, state: SlotState) -> Option<u64> {
+        if state.tag() == SlotState::UNREPORTED {
+            return (state.wire_sequence() == self.sequence).then_some(state.sequence());
+        }
+        let behind = u64::from(state.wire_sequence().wrapping_sub(self.sequence));
+        if state.0 == SlotState::FREE || behind > state.sequence() {
+            return None;
+        }
+        Some(state.sequence() - behind)
+    }
+
+    /// Whether the payload begins with the cookie of that probe. Payloads too short for a cookie
+    /// are taken on their address, identifier and sequence alone.
+    #[inline(always)]
+    fn has_cookie<C>(&self, packet: &C, sequence: u64, context: &Context<'_>) -> bool
+    where
+        C: Cursor + ?Sized,
+    {
+        if usize::from(context.flow.payload_len) < COOKIE_LEN {
+            return true;
+        }
+        if self.payload_len < COOKIE_LEN {
+            return false;
+        }
+        let Some(bytes) = packet.read(self.payload_at) else {
+            return false;
+        };
+        u64::from_le_bytes(bytes) == cookie(context.settings.secret, context.flow.index, sequence)
+    }
+
+    #[inline(always)]
+    fn told<C: Cursor + ?Sized>(
+        &self,
+        packet: &C,
+        kind: EventKind,
+        sequence: u64,
+        tx_ns: u64,
+        context: &Context<'_>,
+    ) -> Match {
+        if !context.room {
+            return Match::Untold;
+        }
+        let mismatch_at = if context.settings.verify == 0 {
+            PAYLOAD_MATCHES
+        } else {
+            self.first_difference(packet, context)
+        };
+        Match::Told(Event {
+            rx_ns: context.now_ns,
+            tx_ns,
+            sequence,
+            responder: self.source,
+            flow: context.flow.index,
+            identifier: self.identifier,
+            mismatch_at,
+            kind: kind as u8,
+            icmp_type: self.icmp_type,
+            icmp_code: self.icmp_code,
+            hop_limit: self.hop_limit,
+            traffic_class: self.traffic_class,
+            reserved: [0; 3],
+        })
+    }
+
+    /// Offset of the first payload byte that is not what was sent, or [`PAYLOAD_MATCHES`].
+    ///
+    /// A plain bounded loop over 8-byte words: what the BPF verifier and its compiler like best.
+    #[inline(always)]
+    fn first_difference<C: Cursor + ?Sized>(&self, packet: &C, context: &Context<'_>) -> u16 {
+        let sent = usize::from(context.flow.payload_len);
+        let common = if self.payload_len < sent {
+            self.payload_len
+        } else {
+            sent
+        };
+        let start = if sent < COOKIE_LEN { 0 } else { COOKIE_LEN };
+        let mut at = start;
+        for _ in 0..PAYLOAD_MAX / 8 {
+            if at + 8 > common {
+                break;
+            }
+            let Some(word) = context.payload.words.get(at / 8) else {
+                break;
+            };
+            let Some(bytes) = packet.read(self.payload_at + at) else {
+                break;
+            };
+            let difference = u64::from_le_bytes(bytes) ^ u64::from_le(*word);
+            if difference != 0 {
+                return at as u16 + first_byte(difference);
+            }
+            at += 8;
+        }
+        let Some(word) = context.payload.words.get(at / 8) else {
+            return PAYLOAD_MATCHES;
+        };
+        let mut rest = u64::from_le(*word);
+        for _ in 0..7 {
+            if at >= common {
+                break;
+            }
+            let Some([byte]) = packet.read(self.payload_at + at) else {
+                break;
+            };
+            if byte != rest as u8 {
+                return at as u16;
+            }
+            rest >>= 8;
+            at += 1;
+        }
+        if self.payload_len == sent {
+            PAYLOAD_MATCHES
+        } else {
+            common as u16
+        }
+    }
+}
+
+/// Index of the lowest byte that is not zero; `word` is not zero.
+#[inline(always)]
+fn first_byte(word: u64) -> u16 {
+    let mut rest = word;
+    let mut index = 0;
+    for _ in 0..7 {
+        if rest & 0xff != 0 {
+            break;
+        }
+        rest >>= 8;
+        index += 1;
+    }
+    index
+}

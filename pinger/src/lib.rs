@@ -6,9 +6,14 @@
 //! without root. The rest are edges, where I/O and `unsafe` live.
 
 pub mod destination;
+pub mod engine;
+pub mod flight;
+pub mod link;
 pub mod mistake;
+pub mod packet;
 pub mod result;
 pub mod rows;
+pub mod schedule;
 pub mod stats;
 
 pub mod cli;
@@ -16,3 +21,4 @@ pub mod config;
 pub mod resolve;
 pub mod store;
 pub mod view;
+pub mod wire;
