@@ -66,9 +66,16 @@ pub fn settings_of_file(file: &Text) -> Result<Settings, Mistakes> {
             return Ok(settings);
         }
     }
+    let mut line_told = 0;
     for error in errors {
+        // A second error in one line is nearly always a consequence of the first.
         let span = error.span().unwrap_or(0..0);
-        let advice = "The file is TOML: lines of key = value, texts in \"quotes\".";
+        let line = reader.line(span.start);
+        if line == line_told {
+            continue;
+        }
+        line_told = line;
+        let advice = "The file is TOML: lines of key = value, texts in \"quotes\", for example\ninterval = \"100ms\"";
         reader.complain(
             span,
             Mistake::new(format!("not TOML: {}", error.message()), advice),
@@ -392,9 +399,14 @@ impl Reader<'_> {
             .push((span.start, mistake.at(self.place(span.start))));
     }
 
+    /// Lines are counted from one.
+    fn line(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= offset)
+    }
+
     /// "file:line:column", both counted from one, columns in characters.
     fn place(&self, offset: usize) -> String {
-        let line = self.line_starts.partition_point(|start| *start <= offset);
+        let line = self.line(offset);
         let before = self
             .file
             .body
