@@ -79,23 +79,24 @@ pub enum SchemaAction {
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
     /// What to probe: host names, addresses, blocks such as 10.0.0.0/24, ranges such as
-    /// 10.0.0.1-10.0.0.9; at most 1,048,576 addresses. On the command line they replace those of
-    /// the config file
+    /// 10.0.0.1-10.0.0.9; at most 1,048,576 addresses
     #[arg(value_name = "DEST", value_parser = destination, help_heading = help::WHAT,
         display_order = 0)]
     pub destinations: Vec<String>,
     /// Read destinations from a file as well, one a line, # begins a comment; - is standard input
-    #[arg(short, long = "file", value_name = "FILE", help_heading = help::WHAT)]
+    #[arg(short, long, value_name = "FILE", display_order = 1, help_heading = help::WHAT)]
     pub file: Option<PathBuf>,
     /// Send through this interface [default: the one that the route names]
-    #[arg(short, long, value_name = "NAME", value_parser = value::interface,
+    #[arg(short, long, value_name = "NAME", display_order = 2, value_parser = value::interface,
         help_heading = help::WHAT)]
     pub interface: Option<String>,
     /// Only IPv4: of a host name take its first IPv4 address
-    #[arg(short = '4', long = "ipv4", overrides_with = "ipv6", help_heading = help::WHAT)]
+    #[arg(short = '4', long, display_order = 3, overrides_with = "ipv6",
+        help_heading = help::WHAT)]
     pub ipv4: bool,
     /// Only IPv6
-    #[arg(short = '6', long = "ipv6", overrides_with = "ipv4", help_heading = help::WHAT)]
+    #[arg(short = '6', long, display_order = 4, overrides_with = "ipv4",
+        help_heading = help::WHAT)]
     pub ipv6: bool,
 
     /// Time between two probes to one destination, 10us to 1d [default: 1s]

@@ -116,6 +116,10 @@ fn read_text(path: &Path, what: &str) -> Result<Text, Mistake> {
             "Is it the right file?",
         )),
         Ok(_) => Ok(Text { name, body }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Mistake::new(
+            format!("{what} {name} is not text in UTF-8"),
+            "Is it the right file?",
+        )),
         Err(error) => Err(Mistake::new(
             format!("cannot read {what} {name}: {error}"),
             "Check its path and its permissions.",

@@ -43,7 +43,8 @@ ends at once.
 
 Which setting counts: the command line, then the environment (PINGER_DATA_DIR),
 then the config file, then the default. What the command line says holds for
-every destination. pinger.example.toml explains each setting of the file.
+every destination; destinations that it names replace those of the file.
+pinger.example.toml explains each setting of the file.
 
 Exit codes: 0 done, 1 failed, 2 the command line or the config file is wrong.";
 

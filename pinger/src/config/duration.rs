@@ -90,7 +90,7 @@ fn scaled(number: &str, unit_ns: u64) -> Result<u64, NotADuration> {
 }
 
 /// Writes nanoseconds in the largest unit that needs no fraction, and in microseconds with three
-/// decimals where none does; [`parse`] reads the same number again.
+/// decimals where none does. A config file that holds this text means the same number.
 pub fn show(ns: u64) -> String {
     UNITS[..6]
         .iter()

@@ -92,16 +92,15 @@ mod tests {
 
     #[test]
     fn a_full_list_takes_no_more() {
-        let mut list = DestinationList::default();
-        let mut entry = destination(0, "x", "10.0.0.0");
-        for number in 0..MAX_DESTINATIONS as u32 {
-            entry.id = u64::from(number);
-            entry.address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
-            assert_eq!(list.push(entry.clone()), Ok(()));
-        }
-        assert_eq!(
-            list.push(destination(u64::MAX, "y", "192.0.2.1")),
-            Err(Refused::Full)
-        );
+        let first = destination(1, "x", "192.0.2.1");
+        let mut list = DestinationList {
+            destinations: vec![first; MAX_DESTINATIONS],
+            ..DestinationList::default()
+        };
+        let one_more = destination(2, "y", "192.0.2.2");
+        assert_eq!(list.push(one_more.clone()), Err(Refused::Full));
+        list.destinations.pop();
+        assert_eq!(list.push(one_more), Ok(()));
+        assert_eq!(list.into_vec().len(), MAX_DESTINATIONS);
     }
 }
