@@ -10,13 +10,16 @@ pub mod engine;
 pub mod flight;
 pub mod flow;
 pub mod link;
+pub mod mistake;
 pub mod packet;
 pub mod result;
 pub mod rows;
 pub mod schedule;
 pub mod stats;
 
+pub mod cli;
 pub mod config;
+pub mod resolve;
 pub mod store;
 pub mod view;
 pub mod wire;
