@@ -87,7 +87,10 @@ fn answer_line(destination: &Destination, answer: &Answer, sequence: u16, mark: 
     if let Some(hop_limit) = answer.hop_limit {
         let _ = write!(line, " ttl={hop_limit}");
     }
-    let _ = write!(line, " time={} ms{mark}", milliseconds(answer.rtt_ns));
+    if let Some(rtt_ns) = answer.rtt_ns {
+        let _ = write!(line, " time={} ms", milliseconds(rtt_ns));
+    }
+    line.push_str(mark);
     if let Some(offset) = answer.mismatch_at {
         let _ = write!(line, " (payload changed at byte {offset})");
     }

@@ -19,7 +19,7 @@ fn destination(name: &str, address: &str) -> Destination {
 
 fn answer_of(responder: &str) -> Answer {
     Answer {
-        rtt_ns: 123_400,
+        rtt_ns: Some(123_400),
         responder: responder.parse().unwrap(),
         icmp_type: 0,
         icmp_code: 0,
@@ -50,7 +50,7 @@ fn answers_have_their_lines() {
             Outcome::Reply,
             Answer {
                 hop_limit: None,
-                rtt_ns: 12_345_678,
+                rtt_ns: Some(12_345_678),
                 ..reply
             },
             " time=12.346 ms",
@@ -67,7 +67,7 @@ fn answers_have_their_lines() {
         (
             Outcome::Late,
             Answer {
-                rtt_ns: 1_200_000_000,
+                rtt_ns: Some(1_200_000_000),
                 ..reply
             },
             " ttl=64 time=1200.000 ms (late: the timeout is 1 s)",
