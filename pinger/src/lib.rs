@@ -11,6 +11,7 @@ pub mod flight;
 pub mod link;
 pub mod packet;
 pub mod result;
+pub mod route;
 pub mod rows;
 pub mod schedule;
 pub mod stats;

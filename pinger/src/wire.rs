@@ -2,5 +2,7 @@
 //! below this module.
 
 pub mod bpf;
+pub mod clock;
 mod mapping;
+pub mod netlink;
 pub mod xsk;
