@@ -174,9 +174,10 @@ impl Netlink {
         self.exchange(requests, NLM_F_REQUEST, |position, answer| {
             let address = addresses[position];
             debug_assert_eq!(position, routes.len(), "the kernel answers in order");
-            routes.push(match answer {
-                Answer::Message(body) => message::route(address, body),
-                Answer::Status(errno) => Err(message::no_route(address, errno)),
+            routes.push(match (message::not_one_host(address), answer) {
+                (Some(why), _) => Err(why),
+                (None, Answer::Message(body)) => message::route(address, body),
+                (None, Answer::Status(errno)) => Err(message::no_route(address, errno)),
             });
         })?;
         Ok(routes)

@@ -122,6 +122,15 @@ pub(super) fn solicit(ask: &Ask) -> Request {
     }
 }
 
+/// Why no route needs to be asked for: the address is not one host's, wherever it leads.
+pub(super) fn not_one_host(address: IpAddr) -> Option<NoRoute> {
+    if address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Some(NoRoute::Broadcast(address));
+    }
+    let many = address.is_multicast() || address.is_unspecified();
+    many.then_some(NoRoute::NotUnicast(address))
+}
+
 /// The route in an answer to [`get_route`].
 pub(super) fn route(address: IpAddr, body: &[u8]) -> Result<Route, NoRoute> {
     let Ok(header) = RouteHeader::parse(body) else {
@@ -131,7 +140,6 @@ pub(super) fn route(address: IpAddr, body: &[u8]) -> Result<Route, NoRoute> {
         RouteType::Unicast => {}
         RouteType::Local | RouteType::Anycast => return Err(NoRoute::Local(address)),
         RouteType::Broadcast => return Err(NoRoute::Broadcast(address)),
-        RouteType::Multicast => return Err(NoRoute::NotUnicast(address)),
         RouteType::BlackHole => return Err(no_route(address, libc::EINVAL)),
         RouteType::Unreachable => return Err(no_route(address, libc::EHOSTUNREACH)),
         RouteType::Prohibit => return Err(no_route(address, libc::EACCES)),
@@ -150,9 +158,6 @@ pub(super) fn route(address: IpAddr, body: &[u8]) -> Result<Route, NoRoute> {
     let link = link.ok_or(NoRoute::Missing(address))?;
     let source = source.filter(|source| !source.is_unspecified());
     let source = source.ok_or(NoRoute::NoSource(address))?;
-    if address.is_multicast() || address.is_unspecified() {
-        return Err(NoRoute::NotUnicast(address));
-    }
     Ok(Route {
         link,
         source,
