@@ -101,7 +101,7 @@ CREATE TABLE IF NOT EXISTS results
     rid UInt16 COMMENT 'Identifier on the wire' CODEC(ZSTD(1)),
     rseq UInt16 COMMENT 'Sequence on the wire: the low 16 bits of sequence' CODEC(DoubleDelta, ZSTD(1)),
     hop_limit UInt8 COMMENT 'Time to live or hop limit of the answer on arrival; 0 if unknown' CODEC(ZSTD(1)),
-    datamatch Nullable(Bool) COMMENT 'Whether the payload came back as sent; NULL where nothing came back' CODEC(ZSTD(1)),
+    datamatch Nullable(Bool) COMMENT 'Whether the payload came back as sent; NULL where that is not known' CODEC(ZSTD(1)),
     -- Lets views that group by minute skip what their reader's time range excludes.
     INDEX time_due_range time_due TYPE minmax GRANULARITY 1
 )

@@ -7,9 +7,9 @@
 
 pub mod destination;
 pub mod result;
-pub mod stats;
 pub mod rows;
+pub mod stats;
 
+pub mod config;
 pub mod store;
 pub mod view;
-pub mod config;

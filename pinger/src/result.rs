@@ -27,8 +27,14 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 6] =
-        [Self::Reply, Self::Error, Self::Lost, Self::SendFailed, Self::Late, Self::Duplicate];
+    pub const ALL: [Self; 6] = [
+        Self::Reply,
+        Self::Error,
+        Self::Lost,
+        Self::SendFailed,
+        Self::Late,
+        Self::Duplicate,
+    ];
 
     /// The name in the schema, in JSON and on the screen.
     pub fn name(self) -> &'static str {
@@ -46,8 +52,9 @@ impl Outcome {
 /// What a returning packet said; absent from results where nothing came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// From the send stamp to the kernel's receive stamp, nanoseconds.
-    pub rtt_ns: u64,
+    /// From the send stamp to the kernel's receive stamp, nanoseconds; `None` if the send stamp
+    /// was gone, because the slot serves a newer probe by now.
+    pub rtt_ns: Option<u64>,
     /// Who answered.
     pub responder: IpAddr,
     /// ICMP type.
