@@ -23,11 +23,7 @@ pub enum Protocol {
 impl Protocol {
     /// The echo protocol of an address's family.
     pub fn echo(address: IpAddr) -> Self {
-        if address.is_ipv4() {
-            Self::Icmp
-        } else {
-            Self::Icmp6
-        }
+        if address.is_ipv4() { Self::Icmp } else { Self::Icmp6 }
     }
 }
 

@@ -38,11 +38,7 @@ impl Counts {
     /// Lost and failed by error, of all that ended, in percent; zero before anything ended.
     pub fn loss_percent(&self) -> f64 {
         let ended = self.reply + self.error + self.lost;
-        if ended == 0 {
-            0.0
-        } else {
-            (self.error + self.lost) as f64 * 100.0 / ended as f64
-        }
+        if ended == 0 { 0.0 } else { (self.error + self.lost) as f64 * 100.0 / ended as f64 }
     }
 }
 
