@@ -36,12 +36,28 @@ pub const COOKIE_LEN: usize = 8;
 /// the longest headers. Native XDP on veth limits the MTU to about 3,500 anyway.
 pub const PAYLOAD_MAX: usize = 3456;
 
+/// Words of a [`Payload`]: a power of two above what [`PAYLOAD_MAX`] needs, so that a masked index
+/// is within bounds for all to see, the BPF verifier included.
+pub const PAYLOAD_WORDS: usize = 512;
+
 /// [`Event::mismatch_at`] when the payload came back as it was sent.
 pub const PAYLOAD_MATCHES: u16 = u16::MAX;
 
 /// Identifies a flow on the wire: who answers, by which protocol, to which identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct FlowKey {
     /// The destination's address in network byte order; IPv4 as `::ffff:a.b.c.d`.
@@ -55,8 +71,7 @@ pub struct FlowKey {
 }
 
 /// What the kernel must know of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Flow {
     /// Index of the flow in user space, echoed in each [`Event`].
@@ -74,8 +89,9 @@ pub struct Flow {
 /// One probe in flight: written by the sender, claimed by the kernel program.
 ///
 /// `state` is a [`SlotState`]; its changes are the only synchronisation between the two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Slot {
     /// When the probe was sent, CLOCK_MONOTONIC nanoseconds.
@@ -89,12 +105,13 @@ pub struct Slot {
 #[repr(C)]
 pub struct Payload {
     /// The bytes, as 8-byte words in memory order.
-    pub words: [u64; PAYLOAD_MAX / 8],
+    pub words: [u64; PAYLOAD_WORDS],
 }
 
 /// What became of one returning packet of ours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Event {
     /// When the packet reached the XDP program, CLOCK_MONOTONIC nanoseconds.
@@ -188,7 +205,11 @@ impl SlotState {
     /// An unreported answer: the round trip saturates at 2^40 − 1 ns, about 18 minutes.
     #[inline(always)]
     pub const fn unreported(sequence: u64, rtt_ns: u64) -> Self {
-        let rtt = if rtt_ns > Self::RTT_MAX { Self::RTT_MAX } else { rtt_ns };
+        let rtt = if rtt_ns > Self::RTT_MAX {
+            Self::RTT_MAX
+        } else {
+            rtt_ns
+        };
         Self(rtt << Self::RTT_SHIFT | (sequence & 0xffff) << Self::TAG_BITS | Self::UNREPORTED)
     }
 
@@ -239,8 +260,9 @@ pub enum Counter {
 pub const COUNTERS: u32 = 4;
 
 /// Settings of the kernel program, fixed when it is loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Settings {
     /// Key of the cookies, drawn at start.
@@ -256,7 +278,7 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 20 && align_of::<FlowKey>() == 2);
     assert!(size_of::<Flow>() == 16);
     assert!(size_of::<Slot>() == 16 && offset_of!(Slot, state) == 8);
-    assert!(size_of::<Payload>() == PAYLOAD_MAX);
+    assert!(size_of::<Payload>() == 4096 && PAYLOAD_MAX < 4096);
     assert!(size_of::<Event>() == 56 && offset_of!(Event, flow) == 40);
     assert!(offset_of!(Event, kind) == 48);
     assert!(size_of::<Settings>() == 24);

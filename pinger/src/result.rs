@@ -52,8 +52,8 @@ impl Outcome {
 /// What a returning packet said; absent from results where nothing came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// From the send stamp to the kernel's receive stamp, nanoseconds; `None` if the send stamp
-    /// was gone, because the slot serves a newer probe by now.
+    /// From the send stamp to the kernel's receive stamp, nanoseconds; `None` where this host
+    /// itself gave the answer, or where the send stamp is no longer known.
     pub rtt_ns: Option<u64>,
     /// Who answered.
     pub responder: IpAddr,

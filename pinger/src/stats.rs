@@ -1,8 +1,19 @@
 //! The stats keeper: the only owner of all metrics.
+//!
+//! In: the engine's [`Note`](crate::engine::Note)s and the kernel program's
+//! [`Event`](pinger_ebpf::layout::Event)s. Out: one
+//! [`ProbeResult`](crate::result::ProbeResult) for each probe's end and each late or duplicate answer, and [`Snapshot`]s of everything. It never
+//! waits, and nothing else changes a metric.
+
+mod keeper;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use keeper::{FlowFacts, Outside, StatsKeeper};
+
+use crate::result::Outcome;
 
 /// How many recent round trips a destination keeps for its sparkline.
 pub const RECENT: usize = 24;
@@ -35,10 +46,26 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// The count of one outcome.
+    pub fn of_mut(&mut self, outcome: Outcome) -> &mut u64 {
+        match outcome {
+            Outcome::Reply => &mut self.reply,
+            Outcome::Error => &mut self.error,
+            Outcome::Lost => &mut self.lost,
+            Outcome::SendFailed => &mut self.send_failed,
+            Outcome::Late => &mut self.late,
+            Outcome::Duplicate => &mut self.duplicate,
+        }
+    }
+
     /// Lost and failed by error, of all that ended, in percent; zero before anything ended.
     pub fn loss_percent(&self) -> f64 {
         let ended = self.reply + self.error + self.lost;
-        if ended == 0 { 0.0 } else { (self.error + self.lost) as f64 * 100.0 / ended as f64 }
+        if ended == 0 {
+            0.0
+        } else {
+            (self.error + self.lost) as f64 * 100.0 / ended as f64
+        }
     }
 }
 

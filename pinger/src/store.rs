@@ -5,12 +5,11 @@
 //! became of them. Rows that cannot be kept are counted as dropped, never passed over in silence.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Receiver;
 
-use crate::config::{Source, StoreChoice};
+use crate::config::{Source, StoreOptions};
 use crate::destination::Destination;
 use crate::rows::mapped;
 use crate::stats::{Counts, RowCounts};
@@ -31,34 +30,6 @@ mod writer;
 pub use error::StoreError;
 pub use suggestions::{Suggestion, suggestions};
 pub use writer::{BatchSender, QUEUE_BATCHES};
-
-/// Where the store is.
-#[derive(Clone, Debug)]
-pub struct StoreOptions {
-    /// Embedded, by URL, or none.
-    pub choice: StoreChoice,
-    /// Where the embedded store keeps its files.
-    pub data_dir: PathBuf,
-    /// Loopback port of the embedded store; `None`: a free one.
-    pub port: Option<u16>,
-    /// File with the password for a URL; `None`: PINGER_STORE_PASSWORD.
-    pub password_file: Option<PathBuf>,
-    /// The `pinger` program, started again as the embedded engine; `None`: this program.
-    pub program: Option<PathBuf>,
-}
-
-impl StoreOptions {
-    /// The default: embedded, in `data_dir`, on a free port.
-    pub fn embedded(data_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            choice: StoreChoice::Embedded,
-            data_dir: data_dir.into(),
-            port: None,
-            password_file: None,
-            program: None,
-        }
-    }
-}
 
 /// A run as the `runs` table knows it at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +66,7 @@ impl Store {
     ///
     /// # Errors
     /// When the engine does not start, the server cannot be reached or refuses, its schema is of
-    /// another version, or the choice is [`StoreChoice::None`].
+    /// another version, or the choice is [`StoreChoice::None`](crate::config::StoreChoice::None).
     pub fn open(
         options: &StoreOptions,
         source: &Source,

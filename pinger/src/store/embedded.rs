@@ -37,6 +37,10 @@ mod lock;
 
 pub use child::child_main;
 
+/// Environment variable that names the `pinger` to start as the engine, for programs that use this
+/// library and are not `pinger`, such as its tests; else it is the program that runs.
+const PROGRAM_VARIABLE: &str = "PINGER_BIN";
+
 /// The longest an engine may take to answer: it needs a second, and more when it has to load
 /// many parts from a cold disk.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -55,13 +59,11 @@ const TAIL_LINES: usize = 8;
 
 /// What the embedded store is asked for.
 #[derive(Clone, Debug)]
-pub struct EmbeddedOptions {
+pub(super) struct EmbeddedOptions {
     /// Where it keeps its files.
     pub data_dir: PathBuf,
     /// The loopback port; `None`: a free one.
     pub port: Option<u16>,
-    /// The `pinger` program, started again as the engine; `None`: this program.
-    pub program: Option<PathBuf>,
 }
 
 /// A running engine.
@@ -89,7 +91,7 @@ impl Engine {
         let port = free_port(options.port)?;
         let secrets = Secrets::draw()?;
         let files = Files::prepare(&options.data_dir, &program, port, &secrets)?;
-        let command = command(options, &program, &files, port, &lock)?;
+        let command = command(&program, &files, port, &lock)?;
         let address = Address {
             origin: format!("http://{}:{port}", Ipv4Addr::LOCALHOST),
             database: DATABASE.to_owned(),
@@ -314,17 +316,13 @@ impl Files {
 
 /// The command that becomes the engine: this program's hidden `engine` subcommand.
 fn command(
-    options: &EmbeddedOptions,
     program: &Program,
     files: &Files,
     port: u16,
     lock: &DirLock,
 ) -> Result<Command, StoreError> {
-    let itself = match &options.program {
-        Some(path) => path.clone(),
-        // Not its path: an upgrade may have replaced the file while we run.
-        None => PathBuf::from("/proc/self/exe"),
-    };
+    // Not our path: an upgrade may have replaced the file while we run.
+    let itself = std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| "/proc/self/exe".into());
     let log = File::options()
         .create(true)
         .write(true)

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
+use super::StoreError;
 use super::clickhouse::{Address, Connection};
 use super::embedded::{self, DirLock, EmbeddedOptions, Engine};
-use super::{StoreError, StoreOptions};
-use crate::config::StoreChoice;
+use crate::config::{StoreChoice, StoreOptions};
 
 /// The longest a guest waits for a pinger that is just starting or ending.
 const GUEST_LIMIT: Duration = Duration::from_secs(15);
@@ -75,7 +75,6 @@ impl Session {
         let options = EmbeddedOptions {
             data_dir: options.data_dir.clone(),
             port: options.port,
-            program: options.program.clone(),
         };
         let mut engine = Engine::start(&options, lock, &runtime)?;
         let connection = Connection::new(engine.address().clone());

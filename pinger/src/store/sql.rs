@@ -2,9 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use super::StoreError;
 use super::clickhouse::Asked;
 use super::session::{Session, Sharing};
-use super::{StoreError, StoreOptions};
+use crate::config::StoreOptions;
 
 /// What to ask, and where.
 #[derive(Clone, Debug)]

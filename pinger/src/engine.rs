@@ -1,0 +1,393 @@
+//! The engine ties schedule, packets, routes, flight table and link together: `poll` sends what
+//! is due and ends what timed out.
+//!
+//! In: the time, a [`Link`] and a [`Sink`] as arguments, route changes by [`Engine::update`].
+//! Out: frames to the link, [`Note`]s to the sink. Single-threaded; it never sleeps, never reads
+//! a clock of its own and cannot fail.
+
+use pinger_ebpf::cookie::cookie;
+
+use crate::destination::FlowIndex;
+use crate::flight::{AtomicSlot, Flight, Standing};
+use crate::link::Link;
+use crate::packet::{ETHERNET_LEN, Frames};
+use crate::schedule::{Cycle, Schedule, Turn};
+
+/// The most probes ended in one [`Engine::poll`]: a few microseconds' work, so that a burst of
+/// timeouts does not make the next probe late.
+const EXPIRE_MAX: usize = 64;
+
+/// What the engine tells the stats keeper. Each probe is announced once by [`Note::Sent`]; every
+/// other note but [`Note::Skipped`] ends one. Answers end the others, through the ring buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A probe is about to leave.
+    Sent {
+        /// Its flow.
+        flow: FlowIndex,
+    },
+    /// Turns that were left out because the sender was more than an interval late.
+    Skipped {
+        /// How many.
+        turns: u64,
+    },
+    /// A probe ended without an answer from the kernel program.
+    Ended {
+        /// Its flow.
+        flow: FlowIndex,
+        /// Its sequence in the flow.
+        sequence: u64,
+        /// When it was due.
+        due_ns: u64,
+        /// When it was sent, or tried.
+        tx_ns: u64,
+        /// How it ended.
+        end: End,
+    },
+}
+
+/// How a probe ended without an answer from the kernel program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing came before the timeout.
+    Lost,
+    /// An answer came in time, but its details found the ring buffer full.
+    Unreported {
+        /// Round trip, nanoseconds.
+        rtt_ns: u64,
+    },
+    /// The link would not take it.
+    Refused,
+    /// There is no way to the destination: no route, or its neighbour does not answer.
+    Unreachable,
+}
+
+/// Takes the engine's notes.
+pub trait Sink {
+    /// How many notes it can take now.
+    fn room(&self) -> usize;
+
+    /// Takes a note. Only called where there is room.
+    fn push(&mut self, note: Note);
+
+    /// How many probes have ended by an answer so far, as far as the stats keeper knows.
+    fn answered(&self) -> u64;
+}
+
+/// When to probe how much.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Probes to each destination; `None`: no end.
+    pub count: Option<u64>,
+    /// The most probes in one flush.
+    pub batch: usize,
+    /// In a flood, the most probes in flight.
+    pub in_flight: u64,
+}
+
+/// The two readings of a cycle: which turn is due next, and which one ends next.
+struct Readings {
+    next: u64,
+    end: u64,
+}
+
+/// See the module's description.
+pub struct Engine<M> {
+    schedule: Schedule,
+    readings: Vec<Readings>,
+    frames: Frames,
+    flight: Flight<M>,
+    /// For each flow: the Ethernet header of its next hop's, or none if unreachable.
+    heads: Heads,
+    secret: [u64; 2],
+    limits: Limits,
+    stopping: bool,
+    /// Probes sent, and of those ended by this engine; the difference to the answered ones is
+    /// in flight.
+    sent: u64,
+    ended: u64,
+    queued: Vec<Queued>,
+}
+
+/// Ethernet headers by next hop, and each flow's next hop.
+#[derive(Clone, Debug, Default)]
+pub struct Heads {
+    /// For each next hop: the header of frames to it, or `None` while it cannot be reached.
+    pub hops: Vec<Option<[u8; ETHERNET_LEN]>>,
+    /// For each flow: the index of its next hop, or `None` without a route.
+    pub flows: Vec<Option<u32>>,
+}
+
+impl Heads {
+    fn of(&self, flow: FlowIndex) -> Option<&[u8; ETHERNET_LEN]> {
+        let hop = (*self.flows.get(flow.0 as usize)?)?;
+        self.hops.get(hop as usize)?.as_ref()
+    }
+}
+
+/// A probe that is in the link's queue but not flushed.
+#[derive(Clone, Copy)]
+struct Queued {
+    turn: Turn,
+    tx_ns: u64,
+}
+
+/// What one poll came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Call again at this time, CLOCK_MONOTONIC nanoseconds, or as soon as possible after it.
+    At(u64),
+    /// Stopped, and no probe is in flight any more.
+    Done,
+}
+
+impl<M: AsRef<[AtomicSlot]>> Engine<M> {
+    /// An engine at the start of its schedule.
+    pub fn new(
+        schedule: Schedule,
+        frames: Frames,
+        flight: Flight<M>,
+        heads: Heads,
+        secret: [u64; 2],
+        limits: Limits,
+    ) -> Self {
+        let readings = schedule
+            .cycles()
+            .iter()
+            .map(|_| Readings { next: 0, end: 0 })
+            .collect();
+        let queued = Vec::with_capacity(limits.batch);
+        Self {
+            schedule,
+            readings,
+            frames,
+            flight,
+            heads,
+            secret,
+            limits,
+            stopping: false,
+            sent: 0,
+            ended: 0,
+            queued,
+        }
+    }
+
+    /// The next hops, to be changed where routes change.
+    pub fn heads_mut(&mut self) -> &mut Heads {
+        &mut self.heads
+    }
+
+    /// The prepared frames, to be changed where source addresses change.
+    pub fn frames_mut(&mut self) -> &mut Frames {
+        &mut self.frames
+    }
+
+    /// Sends no more probes; those in flight are awaited.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Ends what timed out, sends what is due, and says when to come again. `clock` reads the
+    /// time, CLOCK_MONOTONIC nanoseconds.
+    pub fn poll(
+        &mut self,
+        clock: &impl Fn() -> u64,
+        link: &mut impl Link,
+        sink: &mut impl Sink,
+    ) -> Poll {
+        let mut wake_ns = u64::MAX;
+        let mut done = true;
+        for index in 0..self.readings.len() {
+            wake_ns = wake_ns.min(self.expire(index, clock(), sink));
+            wake_ns = wake_ns.min(self.send(index, clock, link, sink));
+            let readings = &self.readings[index];
+            done &= self.finished(index) && readings.end == readings.next;
+        }
+        if done { Poll::Done } else { Poll::At(wake_ns) }
+    }
+
+    /// Whether a cycle sends no more.
+    fn finished(&self, index: usize) -> bool {
+        self.stopping || self.readings[index].next >= self.turns_max(index)
+    }
+
+    /// How many turns a cycle has until every flow has had its count.
+    fn turns_max(&self, index: usize) -> u64 {
+        let flows = self.schedule.cycles()[index].len();
+        self.limits
+            .count
+            .map_or(u64::MAX, |count| count.saturating_mul(flows))
+    }
+
+    /// Ends the probes of a cycle whose timeout has passed, in the order in which they were sent.
+    /// Returns when the next one may end.
+    fn expire(&mut self, index: usize, now_ns: u64, sink: &mut impl Sink) -> u64 {
+        let finished = self.finished(index);
+        let cycle = &self.schedule.cycles()[index];
+        let readings = &mut self.readings[index];
+        // Answered probes need not wait for their timeout where we want to be done with them.
+        let eager = finished || cycle.interval_ns == 0;
+        for _ in 0..EXPIRE_MAX {
+            if readings.end == readings.next {
+                return u64::MAX;
+            }
+            if sink.room() == 0 {
+                return now_ns;
+            }
+            let turn = cycle.turn(readings.end);
+            let earliest_ns = turn.due_ns + cycle.timeout_ns;
+            if !eager && earliest_ns > now_ns {
+                return earliest_ns;
+            }
+            let ended = match self.flight.look(turn.flow, turn.sequence) {
+                Standing::InFlight { tx_ns } if tx_ns + cycle.timeout_ns > now_ns => {
+                    return tx_ns + cycle.timeout_ns;
+                }
+                Standing::InFlight { tx_ns } => {
+                    match self.flight.expire(turn.flow, turn.sequence) {
+                        Ok(()) => Some((tx_ns, End::Lost)),
+                        Err(standing) => unreported(standing),
+                    }
+                }
+                standing => unreported(standing),
+            };
+            readings.end += 1;
+            let Some((tx_ns, end)) = ended else { continue };
+            if matches!(end, End::Unreported { .. }) {
+                self.flight.settle(turn.flow, turn.sequence);
+            }
+            self.ended += 1;
+            sink.push(ended_note(cycle, turn, tx_ns, end));
+        }
+        now_ns
+    }
+
+    /// Sends at most one batch of a cycle's due probes. Returns when the next one is due.
+    fn send(
+        &mut self,
+        index: usize,
+        clock: &impl Fn() -> u64,
+        link: &mut impl Link,
+        sink: &mut impl Sink,
+    ) -> u64 {
+        let mut wake_ns = u64::MAX;
+        loop {
+            let now_ns = clock();
+            if !self.finished(index) {
+                self.skip(index, now_ns, sink);
+            }
+            if self.finished(index) {
+                break;
+            }
+            let turn = self.schedule.cycles()[index].turn(self.readings[index].next);
+            if turn.due_ns > now_ns {
+                wake_ns = turn.due_ns;
+                break;
+            }
+            if self.queued.len() >= self.limits.batch || !self.may_send(index, sink) {
+                wake_ns = now_ns;
+                break;
+            }
+            self.readings[index].next += 1;
+            self.probe(index, turn, clock, link, sink);
+        }
+        self.flush(index, link, sink);
+        wake_ns
+    }
+
+    /// Leaves out whole rounds where the sender is more than an interval late.
+    fn skip(&mut self, index: usize, now_ns: u64, sink: &mut impl Sink) {
+        let cycle = &self.schedule.cycles()[index];
+        let next = self.readings[index].next;
+        let rounds = cycle.rounds_behind(next, now_ns);
+        if rounds == 0 || sink.room() == 0 {
+            return;
+        }
+        let turns = (rounds * cycle.len()).min(self.turns_max(index) - next);
+        self.readings[index].next += turns;
+        sink.push(Note::Skipped { turns });
+    }
+
+    /// Whether there is room for one more probe: in the flight table, in the sink (which gets up
+    /// to two notes for each probe), and, in a flood, under the limit of probes in flight.
+    fn may_send(&self, index: usize, sink: &impl Sink) -> bool {
+        let cycle = &self.schedule.cycles()[index];
+        let Readings { next, end } = self.readings[index];
+        let capacity = self.flight.run(cycle.turn(next).flow) * cycle.len();
+        let in_flight = self.sent.saturating_sub(self.ended + sink.answered());
+        next - end < capacity
+            && sink.room() > 2 * self.queued.len() + 2
+            && (cycle.interval_ns > 0 || in_flight < self.limits.in_flight)
+    }
+
+    /// Writes one probe's frame, stamps it and queues it.
+    fn probe(
+        &mut self,
+        index: usize,
+        turn: Turn,
+        clock: &impl Fn() -> u64,
+        link: &mut impl Link,
+        sink: &mut impl Sink,
+    ) {
+        let Turn { flow, sequence, .. } = turn;
+        let cycle = &self.schedule.cycles()[index];
+        sink.push(Note::Sent { flow });
+        self.sent += 1;
+        let Some(head) = self.heads.of(flow) else {
+            self.ended += 1;
+            return sink.push(ended_note(cycle, turn, clock(), End::Unreachable));
+        };
+        let Some(buffer) = link.frame() else {
+            self.ended += 1;
+            return sink.push(ended_note(cycle, turn, clock(), End::Refused));
+        };
+        let cookie = cookie(self.secret, flow.0, sequence);
+        let len = self.frames.write(flow, head, sequence, cookie, buffer);
+        let tx_ns = clock();
+        self.flight.send(flow, sequence, tx_ns);
+        link.submit(len);
+        self.queued.push(Queued { turn, tx_ns });
+    }
+
+    /// Sends what is queued; if the link refuses, those probes have failed.
+    fn flush(&mut self, index: usize, link: &mut impl Link, sink: &mut impl Sink) {
+        if self.queued.is_empty() {
+            return;
+        }
+        let refused = link.flush().is_err();
+        for Queued { turn, tx_ns } in self.queued.drain(..) {
+            if refused && self.flight.expire(turn.flow, turn.sequence).is_ok() {
+                self.ended += 1;
+                sink.push(ended_note(
+                    &self.schedule.cycles()[index],
+                    turn,
+                    tx_ns,
+                    End::Refused,
+                ));
+            }
+        }
+    }
+}
+
+/// How a probe ended that is not in flight any more, if nobody has told of it yet.
+fn unreported(standing: Standing) -> Option<(u64, End)> {
+    match standing {
+        Standing::Unreported { tx_ns, rtt_ns } => Some((tx_ns, End::Unreported { rtt_ns })),
+        Standing::InFlight { .. } | Standing::Settled => None,
+    }
+}
+
+fn ended_note(cycle: &Cycle, turn: Turn, tx_ns: u64, end: End) -> Note {
+    let due_ns = if cycle.interval_ns == 0 {
+        tx_ns
+    } else {
+        turn.due_ns
+    };
+    Note::Ended {
+        flow: turn.flow,
+        sequence: turn.sequence,
+        due_ns,
+        tx_ns,
+        end,
+    }
+}

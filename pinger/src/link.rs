@@ -1,0 +1,26 @@
+//! The seam between the engine and whatever carries frames: AF_XDP today, a simulated network in
+//! tests, two other ways to send later.
+
+/// Why frames could not be handed to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The operating system's error number.
+    pub errno: i32,
+}
+
+/// Carries frames out. One at a time: [`Link::frame`], then [`Link::submit`]; then, for all that
+/// were submitted, [`Link::flush`].
+pub trait Link {
+    /// Memory for the next frame, or `None` while all of it is on its way.
+    fn frame(&mut self) -> Option<&mut [u8]>;
+
+    /// Queues the first `len` bytes of the memory that the last [`Link::frame`] gave.
+    fn submit(&mut self, len: usize);
+
+    /// Sends all that is queued.
+    ///
+    /// # Errors
+    ///
+    /// If the network refuses: what was queued counts as not sent.
+    fn flush(&mut self) -> Result<(), Refused>;
+}

@@ -1,0 +1,29 @@
+//! The Internet checksum, RFC 1071.
+
+/// One's complement sum, not folded, of `bytes` as big-endian 16-bit words.
+pub(super) fn sum(bytes: &[u8]) -> u64 {
+    let mut chunks = bytes.chunks_exact(2);
+    let words: u64 = chunks
+        .by_ref()
+        .map(|w| u64::from(u16::from_be_bytes([w[0], w[1]])))
+        .sum();
+    words
+        + chunks
+            .remainder()
+            .first()
+            .map_or(0, |last| u64::from(*last) << 8)
+}
+
+/// Folds a sum to 16 bits, carries included.
+pub(super) fn fold(sum: u64) -> u16 {
+    let mut sum = sum;
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// The checksum that goes on the wire.
+pub(super) fn finish(sum: u64) -> u16 {
+    !fold(sum)
+}

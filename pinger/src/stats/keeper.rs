@@ -1,0 +1,336 @@
+//! The keeper itself: notes and events in, metrics and results out.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hdrhistogram::{Counter, Histogram};
+use pinger_ebpf::layout::{Event, EventKind, PAYLOAD_MATCHES};
+
+use super::{Counts, DestinationStats, Quantiles, RECENT, Recent, RowCounts, Snapshot};
+use crate::destination::{Destination, FlowIndex};
+use crate::engine::{End, Note};
+use crate::result::{Answer, Outcome, ProbeResult};
+use crate::schedule::Schedule;
+
+/// Significant decimal digits of the histograms of the whole run.
+const DIGITS_TOTAL: u8 = 3;
+/// Significant decimal digits of one destination's histogram: within 1 %, in a few kilobytes.
+const DIGITS_DESTINATION: u8 = 2;
+
+/// Longer times count as this one, about 18 minutes, so that one absurd value cannot make a
+/// histogram grow without end.
+const RECORDED_MAX_NS: u64 = 1 << 40;
+
+/// What the keeper must know of a flow besides its destination.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowFacts {
+    /// Identifier on the wire.
+    pub identifier: u16,
+    /// The address that the flow is probed from.
+    pub source: IpAddr,
+}
+
+/// A distribution of nanoseconds with exact ends.
+struct Distribution<C: Counter> {
+    histogram: Histogram<C>,
+    min_ns: u64,
+    max_ns: u64,
+}
+
+impl<C: Counter> Distribution<C> {
+    fn new(digits: u8) -> Self {
+        let histogram = Histogram::new(digits).expect("0 to 5 digits are allowed");
+        Self {
+            histogram,
+            min_ns: u64::MAX,
+            max_ns: 0,
+        }
+    }
+
+    fn record(&mut self, ns: u64) {
+        let recorded = self.histogram.record(ns.clamp(1, RECORDED_MAX_NS));
+        debug_assert!(
+            recorded.is_ok(),
+            "a histogram that resizes itself takes any value"
+        );
+        self.min_ns = self.min_ns.min(ns);
+        self.max_ns = self.max_ns.max(ns);
+    }
+
+    fn quantiles(&self) -> Quantiles {
+        if self.histogram.is_empty() {
+            return Quantiles::default();
+        }
+        let at = |quantile| {
+            self.histogram
+                .value_at_quantile(quantile)
+                .clamp(self.min_ns, self.max_ns)
+        };
+        Quantiles {
+            count: self.histogram.len(),
+            min_ns: self.min_ns,
+            p50_ns: at(0.5),
+            p90_ns: at(0.9),
+            p99_ns: at(0.99),
+            p999_ns: at(0.999),
+            max_ns: self.max_ns,
+        }
+    }
+}
+
+/// One destination's metrics.
+struct Metrics {
+    name: Arc<str>,
+    address: IpAddr,
+    facts: FlowFacts,
+    counts: Counts,
+    last_ns: Option<u64>,
+    rtt: Option<Distribution<u32>>,
+    recent: VecDeque<Recent>,
+}
+
+impl Metrics {
+    fn new(destination: &Destination, facts: FlowFacts) -> Self {
+        Self {
+            name: Arc::from(destination.name.as_str()),
+            address: destination.address,
+            facts,
+            counts: Counts::default(),
+            last_ns: None,
+            rtt: None,
+            recent: VecDeque::with_capacity(RECENT),
+        }
+    }
+
+    fn remember(&mut self, recent: Recent) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(recent);
+    }
+}
+
+/// See the description of [`stats`](crate::stats).
+pub struct StatsKeeper {
+    schedule: Arc<Schedule>,
+    flows: Vec<Metrics>,
+    totals: Counts,
+    rtt: Distribution<u64>,
+    lag: Distribution<u64>,
+}
+
+impl StatsKeeper {
+    /// A keeper for these destinations, in the order of their flows.
+    pub fn new(destinations: &[Destination], facts: &[FlowFacts], schedule: Arc<Schedule>) -> Self {
+        let flows = destinations
+            .iter()
+            .zip(facts)
+            .map(|(d, f)| Metrics::new(d, *f))
+            .collect();
+        Self {
+            schedule,
+            flows,
+            totals: Counts::default(),
+            rtt: Distribution::new(DIGITS_TOTAL),
+            lag: Distribution::new(DIGITS_TOTAL),
+        }
+    }
+
+    /// Sums over all destinations.
+    pub fn totals(&self) -> &Counts {
+        &self.totals
+    }
+
+    /// Takes a note of the engine's. Returns the result if the note ends a probe.
+    pub fn note(&mut self, note: Note) -> Option<ProbeResult> {
+        match note {
+            Note::Sent { flow } => {
+                self.count(flow, |counts| {
+                    counts.sent += 1;
+                    counts.in_flight += 1;
+                });
+                None
+            }
+            Note::Skipped { turns } => {
+                self.totals.skipped += turns;
+                None
+            }
+            Note::Ended {
+                flow,
+                sequence,
+                due_ns,
+                tx_ns,
+                end,
+            } => {
+                let metrics = &self.flows[flow.0 as usize];
+                let (outcome, answer) = match end {
+                    End::Lost => (Outcome::Lost, None),
+                    End::Refused => (Outcome::SendFailed, None),
+                    End::Unreachable => (Outcome::Error, Some(unreachable(metrics.facts.source))),
+                    End::Unreported { rtt_ns } => {
+                        (Outcome::Reply, Some(bare_reply(metrics.address, rtt_ns)))
+                    }
+                };
+                let identifier = metrics.facts.identifier;
+                let result = ProbeResult {
+                    flow,
+                    sequence,
+                    identifier,
+                    due_ns,
+                    tx_ns,
+                    outcome,
+                    answer,
+                };
+                self.keep(&result);
+                Some(result)
+            }
+        }
+    }
+
+    /// Takes an event of the kernel program's. `None` if it names no flow of this run.
+    pub fn event(&mut self, event: &Event) -> Option<ProbeResult> {
+        let flow = FlowIndex(event.flow);
+        let outcome = match EventKind::from_u8(event.kind)? {
+            EventKind::Reply => Outcome::Reply,
+            EventKind::Duplicate => Outcome::Duplicate,
+            EventKind::Late | EventKind::Stale => Outcome::Late,
+        };
+        self.flows.get(event.flow as usize)?;
+        let known = event.tx_ns > 0;
+        let due_ns = self
+            .schedule
+            .due_ns(flow, event.sequence)
+            .unwrap_or(event.tx_ns);
+        let answer = Answer {
+            rtt_ns: known.then(|| event.rx_ns.saturating_sub(event.tx_ns)),
+            responder: Ipv6Addr::from(event.responder).to_canonical(),
+            icmp_type: event.icmp_type,
+            icmp_code: event.icmp_code,
+            hop_limit: Some(event.hop_limit),
+            mismatch_at: (event.mismatch_at != PAYLOAD_MATCHES).then_some(event.mismatch_at),
+        };
+        let result = ProbeResult {
+            flow,
+            sequence: event.sequence,
+            identifier: event.identifier,
+            due_ns,
+            tx_ns: if known { event.tx_ns } else { due_ns },
+            outcome,
+            answer: Some(answer),
+        };
+        self.keep(&result);
+        Some(result)
+    }
+
+    fn keep(&mut self, result: &ProbeResult) {
+        let mismatch = result
+            .answer
+            .is_some_and(|answer| answer.mismatch_at.is_some());
+        let ends = !matches!(result.outcome, Outcome::Late | Outcome::Duplicate);
+        self.count(result.flow, |counts| {
+            *counts.of_mut(result.outcome) += 1;
+            counts.mismatch += u64::from(mismatch && result.outcome == Outcome::Reply);
+            counts.in_flight -= u64::from(ends);
+        });
+        if !ends {
+            return;
+        }
+        self.lag.record(result.tx_ns.saturating_sub(result.due_ns));
+        let metrics = &mut self.flows[result.flow.0 as usize];
+        match (
+            result.outcome,
+            result.answer.and_then(|answer| answer.rtt_ns),
+        ) {
+            (Outcome::Reply, Some(rtt_ns)) => {
+                self.rtt.record(rtt_ns);
+                metrics.last_ns = Some(rtt_ns);
+                metrics
+                    .rtt
+                    .get_or_insert_with(|| Distribution::new(DIGITS_DESTINATION))
+                    .record(rtt_ns);
+                metrics.remember(Recent::Reply(rtt_ns));
+            }
+            _ => metrics.remember(Recent::Lost),
+        }
+    }
+
+    fn count(&mut self, flow: FlowIndex, change: impl Fn(&mut Counts)) {
+        change(&mut self.totals);
+        change(&mut self.flows[flow.0 as usize].counts);
+    }
+
+    /// Everything there is to show. `destinations` says whether to look at each of them too,
+    /// which takes a few microseconds each.
+    pub fn snapshot(&self, outside: &Outside, destinations: bool) -> Snapshot {
+        let flows: &[Metrics] = if destinations { &self.flows } else { &[] };
+        Snapshot {
+            elapsed: outside.elapsed,
+            totals: self.totals,
+            rtt: self.rtt.quantiles(),
+            lag: self.lag.quantiles(),
+            ring_dropped: outside.ring_dropped,
+            forged: outside.forged,
+            rows: outside.rows,
+            destinations: flows
+                .iter()
+                .map(|metrics| DestinationStats {
+                    name: Arc::clone(&metrics.name),
+                    address: metrics.address,
+                    counts: metrics.counts,
+                    last_ns: metrics.last_ns,
+                    rtt: metrics
+                        .rtt
+                        .as_ref()
+                        .map_or_else(Quantiles::default, |r| r.quantiles()),
+                    recent: metrics.recent.iter().copied().collect(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// What a snapshot shows that others count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outside {
+    /// Since probing began.
+    pub elapsed: Duration,
+    /// See [`Snapshot::ring_dropped`].
+    pub ring_dropped: u64,
+    /// See [`Snapshot::forged`].
+    pub forged: u64,
+    /// See [`Snapshot::rows`].
+    pub rows: RowCounts,
+}
+
+/// What this host says of a destination it has no way to: as the kernel's own ICMP error would,
+/// RFC 792 (host unreachable) and RFC 4443 section 3.1 (address unreachable).
+fn unreachable(source: IpAddr) -> Answer {
+    let (icmp_type, icmp_code) = if source.is_ipv4() { (3, 1) } else { (1, 3) };
+    Answer {
+        rtt_ns: None,
+        responder: source,
+        icmp_type,
+        icmp_code,
+        hop_limit: None,
+        mismatch_at: None,
+    }
+}
+
+/// A reply of which only the round trip survived, because the ring buffer was full.
+fn bare_reply(responder: IpAddr, rtt_ns: u64) -> Answer {
+    let icmp_type = if responder.is_ipv4() {
+        pinger_ebpf::parse::ICMP_ECHO_REPLY
+    } else {
+        pinger_ebpf::parse::ICMP6_ECHO_REPLY
+    };
+    Answer {
+        rtt_ns: Some(rtt_ns),
+        responder,
+        icmp_type,
+        icmp_code: 0,
+        hop_limit: None,
+        mismatch_at: None,
+    }
+}
