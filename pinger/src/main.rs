@@ -7,9 +7,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use pinger::cli::{Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, StoreArgs, explain};
+use pinger::cli::{
+    Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, SqlArgs, StoreArgs, explain,
+};
 use pinger::config::{self, RunOptions, Settings, StoreOptions, Text};
 use pinger::mistake::{Mistake, Mistakes};
+use pinger::store;
+use pinger::store::schema::Applied;
+use pinger::store::sql::SqlOptions;
 
 /// The command line or the config file is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -48,7 +53,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Schema {
             action: SchemaAction::Print,
         } => schema_print(),
-        Command::Sql(args) => sql(&store_options(&args.store)?, &args.query),
+        Command::Sql(args) => sql(&args),
         Command::Engine { args } => engine(&args),
     }
 }
@@ -161,8 +166,7 @@ fn answer_clap(error: &clap::Error) -> ExitCode {
     }
 }
 
-// The five functions below are what the lead wires to `run`, `store` and `store::embedded` at the
-// merge; until then each says that it is not there.
+// The lead wires this function to `run` at the merge; until then it says that it is not there.
 
 fn run(options: &RunOptions) -> anyhow::Result<()> {
     let specs = &options.destinations;
@@ -184,17 +188,38 @@ fn run(options: &RunOptions) -> anyhow::Result<()> {
 }
 
 fn schema_apply(options: &StoreOptions) -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet: schema apply to {options:?}")
+    let Applied { from, to } = store::apply_schema(options)?;
+    let done = match from {
+        0 => format!("created, version {to}"),
+        _ if from == to => format!("version {to} already, nothing to do"),
+        _ => format!("upgraded from version {from} to {to}"),
+    };
+    let _ = writeln!(io::stderr(), "pinger: schema: {done}");
+    Ok(())
 }
 
 fn schema_print() -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet: schema print")
+    match store::schema::print(&mut io::stdout().lock()) {
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }
 
-fn sql(options: &StoreOptions, query: &str) -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet: {query:?} to {options:?}")
+fn sql(args: &SqlArgs) -> anyhow::Result<()> {
+    let store = store_options(&args.store)?;
+    let query = match args.query.as_str() {
+        "-" => read_text(Path::new("-"), "the query")?.body,
+        query => query.to_owned(),
+    };
+    let format = args.format.clone();
+    Ok(store::sql::run(&SqlOptions {
+        query,
+        format,
+        store,
+    })?)
 }
 
-fn engine(args: &[std::ffi::OsString]) -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet: engine with {args:?}")
+fn engine(args: &[std::ffi::OsString]) -> ! {
+    store::embedded::child_main(args.to_vec())
 }

@@ -33,6 +33,7 @@ use crate::destination::Destination;
 use crate::result::ProbeResult;
 use crate::stats::Snapshot;
 
+pub use crate::store::Suggestion;
 pub use json::{Json, LagReport, Report, RowReport, RttReport};
 pub use live::{FrameTimes, Live};
 pub use ping::Ping;
@@ -109,15 +110,6 @@ pub enum SnapshotDetail {
     Destinations,
     /// Each [`ProbeResult`] through [`View::result`]; snapshots as for `Totals`.
     Results,
-}
-
-/// An SQL query worth trying, shown when a run has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suggestion {
-    /// What it answers, in a few words.
-    pub title: String,
-    /// The query, on one line.
-    pub sql: String,
 }
 
 /// How a run ended.
