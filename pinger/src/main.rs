@@ -12,6 +12,7 @@ use pinger::cli::{
 };
 use pinger::config::{self, RunOptions, Settings, StoreOptions, Text};
 use pinger::mistake::{Mistake, Mistakes};
+use pinger::run::{EXIT_INTERRUPTED, Ended};
 use pinger::store;
 use pinger::store::schema::Applied;
 use pinger::store::sql::SqlOptions;
@@ -27,8 +28,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return answer_clap(&error),
     };
-    let Err(error) = dispatch(cli.command) else {
-        return ExitCode::SUCCESS;
+    let error = match dispatch(cli.command) {
+        Ok(code) => return code,
+        Err(error) => error,
     };
     // A closed stderr leaves nobody to tell.
     let mut stderr = io::stderr().lock();
@@ -43,19 +45,20 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn dispatch(command: Command) -> anyhow::Result<()> {
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(args) => run(&run_options(&args)?),
-        Command::Ping(args) => run(&ping_options(&args)?),
+        Command::Run(args) => return run(&run_options(&args)?),
+        Command::Ping(args) => return run(&ping_options(&args)?),
         Command::Schema {
             action: SchemaAction::Apply(args),
-        } => schema_apply(&store_options(&args)?),
+        } => schema_apply(&store_options(&args)?)?,
         Command::Schema {
             action: SchemaAction::Print,
-        } => schema_print(),
-        Command::Sql(args) => sql(&args),
+        } => schema_print()?,
+        Command::Sql(args) => sql(&args)?,
         Command::Engine { args } => engine(&args),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_options(args: &RunArgs) -> Result<RunOptions, Mistakes> {
@@ -166,25 +169,12 @@ fn answer_clap(error: &clap::Error) -> ExitCode {
     }
 }
 
-// The lead wires this function to `run` at the merge; until then it says that it is not there.
-
-fn run(options: &RunOptions) -> anyhow::Result<()> {
-    let specs = &options.destinations;
-    let resolved = pinger::resolve::resolve(specs, options.family, &mut |progress| {
-        let _ = writeln!(
-            io::stderr(),
-            "pinger: looking up names: {} of {}",
-            progress.done,
-            progress.total
-        );
-    })?;
-    for problem in &resolved.problems {
-        let _ = writeln!(io::stderr(), "pinger: {problem}");
-    }
-    anyhow::bail!(
-        "not wired yet: probing {} destinations",
-        resolved.destinations.len()
-    )
+/// Probes until done; a run that was told twice to end exits as an interrupted process does.
+fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
+    Ok(match pinger::run::run(options)? {
+        Ended::Well => ExitCode::SUCCESS,
+        Ended::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
+    })
 }
 
 fn schema_apply(options: &StoreOptions) -> anyhow::Result<()> {

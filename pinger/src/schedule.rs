@@ -104,6 +104,13 @@ impl Schedule {
         Self { cycles, places }
     }
 
+    /// Sets when the first turn of every cycle is due, before any of them was taken.
+    pub fn start_at(&mut self, start_ns: u64) {
+        for cycle in &mut self.cycles {
+            cycle.start_ns = start_ns;
+        }
+    }
+
     /// The cycles.
     pub fn cycles(&self) -> &[Cycle] {
         &self.cycles

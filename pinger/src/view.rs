@@ -32,7 +32,6 @@ use crate::config::Format;
 use crate::destination::Destination;
 use crate::result::ProbeResult;
 use crate::stats::Snapshot;
-
 pub use crate::store::Suggestion;
 pub use json::{Json, LagReport, Report, RowReport, RttReport};
 pub use live::{FrameTimes, Live};
@@ -83,7 +82,7 @@ pub enum Level {
 
 impl Level {
     /// The word before the text; nothing for what is only good to know.
-    fn prefix(self) -> &'static str {
+    pub(crate) fn prefix(self) -> &'static str {
         match self {
             Self::Info => "",
             Self::Warning => "warning: ",
