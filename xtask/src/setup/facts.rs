@@ -140,28 +140,24 @@ fn compiler(rustc: &Path) -> Option<Compiler> {
         return None;
     }
     let mut ask = Command::new(rustc);
-    let said =
-        process::capture(process::clean(&mut ask).args(["-vV", "--print", "sysroot"])).ok()?;
-    read_compiler(rustc, &said, |sysroot| {
-        sysroot
-            .join("lib/rustlib/src/rust/library/core/src/lib.rs")
-            .is_file()
-    })
+    let said = process::capture(process::clean(&mut ask).arg("-vV")).ok()?;
+    let sysroot = rustc.parent()?.parent()?;
+    let source = sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs");
+    read_compiler(rustc, &said, source.is_file())
 }
 
-/// Reads what `rustc -vV --print sysroot` says.
-fn read_compiler(rustc: &Path, said: &str, has_source: impl Fn(&Path) -> bool) -> Option<Compiler> {
+/// Reads what `rustc -vV` says.
+fn read_compiler(rustc: &Path, said: &str, has_source: bool) -> Option<Compiler> {
     let value = |key: &str| said.lines().find_map(|line| line.strip_prefix(key));
     let numbers = |text: &str| -> Option<(u32, u32)> {
         let mut parts = text.split(['.', '-']);
         Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
     };
-    let sysroot = said.lines().find(|line| line.starts_with('/'))?;
     Some(Compiler {
         rustc: rustc.to_path_buf(),
         version: numbers(value("release: ")?)?,
         llvm: numbers(value("LLVM version: ")?)?.0,
-        has_source: has_source(Path::new(sysroot)),
+        has_source,
     })
 }
 
@@ -193,14 +189,12 @@ mod tests {
     #[test]
     fn a_compiler_is_read_from_its_own_words() {
         let said = "rustc 1.97.0-nightly (e50aa6fba 2026-05-19)\nbinary: rustc\n\
-                    release: 1.97.0-nightly\nLLVM version: 22.1.4\n/opt/nightly\n";
-        let compiler = read_compiler(Path::new("/opt/nightly/bin/rustc"), said, |sysroot| {
-            sysroot == Path::new("/opt/nightly")
-        })
-        .unwrap();
+                    release: 1.97.0-nightly\nLLVM version: 22.1.4\n";
+        let rustc = Path::new("/opt/nightly/bin/rustc");
+        let compiler = read_compiler(rustc, said, true).unwrap();
         assert_eq!((compiler.version, compiler.llvm), ((1, 97), 22));
         assert!(compiler.is_usable());
-        assert_eq!(read_compiler(Path::new("rustc"), "garbage", |_| true), None);
+        assert_eq!(read_compiler(rustc, "garbage", true), None);
     }
 
     #[test]
