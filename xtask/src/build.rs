@@ -91,8 +91,6 @@ pub fn kernel_program(tools: &Tools) -> Result<PathBuf> {
         .as_ref()
         .with_context(|| format!("bpf-linker {missing}"))?;
 
-    // A directory of its own: the host's builds and this one use different compilers.
-    let directory = paths::target().join("bpf");
     let linker_variable = format!(
         "CARGO_TARGET_{}_LINKER",
         TARGET.to_uppercase().replace('-', "_")
@@ -131,7 +129,7 @@ pub fn kernel_program(tools: &Tools) -> Result<PathBuf> {
             "build-std=core",
             "--target-dir",
         ])
-        .arg(&directory);
+        .arg(directory());
     progress::Step {
         title: "building the kernel program",
         usual: "usually one minute the first time",
@@ -139,7 +137,17 @@ pub fn kernel_program(tools: &Tools) -> Result<PathBuf> {
         watched: None,
     }
     .run(&mut cargo)?;
-    Ok(directory.join(TARGET).join("release/pinger-xdp"))
+    Ok(object_path())
+}
+
+/// Where [`kernel_program`] leaves the object file.
+pub fn object_path() -> PathBuf {
+    directory().join(TARGET).join("release/pinger-xdp")
+}
+
+/// Apart from the host's builds, which another compiler makes.
+fn directory() -> PathBuf {
+    paths::target().join("bpf")
 }
 
 /// The subcommand.

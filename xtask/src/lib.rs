@@ -8,10 +8,10 @@ pub mod process;
 pub mod progress;
 pub mod signals;
 
+pub mod bench;
 pub mod build;
+pub mod lab;
+pub mod run;
 pub mod setup;
-//lab
-//run
-//sql
-//test
-//bench
+pub mod sql;
+pub mod test;

@@ -172,75 +172,36 @@ pub struct Plan {
 /// Decides what is missing for `needs`.
 pub fn plan(facts: &Facts, needs: Needs) -> Plan {
     let debian = facts.os_id == "debian" && facts.apt;
-    let mut packages = Vec::new();
-    let mut own = Vec::new();
-    let mut tools = Tools::default();
-    let mut want = |missing: bool, name, why| {
-        if missing {
-            packages.push(Package { name, why });
-        }
+    let mut missing = Missing {
+        debian,
+        ..Missing::default()
     };
-
-    want(
+    missing.package(
         needs.lab && !facts.ip,
         "iproute2",
         "makes the lab's network namespaces",
     );
-    want(
+    missing.package(
         needs.fping && !facts.fping,
         "fping",
-        "the prober that pinger is measured beside",
+        "the prober to measure beside",
     );
     if needs.build {
-        tools.compiler = compiler(facts);
-        if tools.compiler.is_none() && debian {
-            want(
-                true,
-                "rustc-web",
-                "a Rust compiler that can build for the kernel",
-            );
-            want(
-                true,
-                "rust-web-src",
-                "the source of Rust's core library, built for the kernel",
-            );
-        } else if tools.compiler.is_none() {
-            own.push(Step::Nightly);
-        }
-        tools.linker = facts.linker.clone().or_else(|| {
-            // Whether a stranger's linker fits is unknown; where we can build ours, we do.
-            facts.linker_on_path.clone().filter(|_| !debian)
-        });
-        if tools.linker.is_none() {
-            let why = "LLVM's library, to build bpf-linker with";
-            want(debian && !facts.llvm, "llvm-22-dev", why);
-            want(
-                !facts.cxx,
-                "g++",
-                "the C++ library, to link bpf-linker with",
-            );
-            own.push(Step::Linker);
-        }
+        missing.for_build(facts);
     }
-    let mut obstacle = None;
-    let library = match needs.engine {
-        Engine::None => false,
-        Engine::Any => facts.clickhouse.is_none(),
-        Engine::Library => true,
-    };
-    if library {
-        tools.engine_library.clone_from(&facts.engine);
-        let package = ENGINES.iter().find(|package| package.arch == facts.arch);
-        match package {
-            _ if facts.engine.is_some() => {}
-            Some(package) => {
-                want(!facts.npm, "npm", "fetches the embedded ClickHouse engine");
-                own.push(Step::Engine(package));
-            }
-            None => obstacle = Some(Obstacle::NoEngine(facts.arch.clone())),
-        }
+    match needs.engine {
+        Engine::None => {}
+        Engine::Any if facts.clickhouse.is_some() => {}
+        Engine::Any | Engine::Library => missing.for_engine(facts),
     }
 
+    let Missing {
+        packages,
+        own,
+        tools,
+        mut obstacle,
+        ..
+    } = missing;
     let mut steps = Vec::new();
     if !packages.is_empty() {
         steps.push(Step::Packages(packages));
@@ -258,6 +219,67 @@ pub fn plan(facts: &Facts, needs: Needs) -> Plan {
         steps,
         obstacle,
         tools,
+    }
+}
+
+/// A plan in the making.
+#[derive(Default)]
+struct Missing {
+    debian: bool,
+    packages: Vec<Package>,
+    /// Steps after the packages, which they use.
+    own: Vec<Step>,
+    tools: Tools,
+    obstacle: Option<Obstacle>,
+}
+
+impl Missing {
+    fn package(&mut self, is_missing: bool, name: &'static str, why: &'static str) {
+        if is_missing {
+            self.packages.push(Package { name, why });
+        }
+    }
+
+    fn for_build(&mut self, facts: &Facts) {
+        self.tools.compiler = compiler(facts);
+        if self.tools.compiler.is_none() && self.debian {
+            self.package(
+                true,
+                "rustc-web",
+                "a Rust compiler that can build for the kernel",
+            );
+            let why = "the source of Rust's core library, to be built for the kernel";
+            self.package(true, "rust-web-src", why);
+        } else if self.tools.compiler.is_none() {
+            self.own.push(Step::Nightly);
+        }
+        // Whether a stranger's linker fits is unknown: where we can build ours, we do.
+        let foreign = facts.linker_on_path.clone().filter(|_| !self.debian);
+        self.tools.linker = facts.linker.clone().or(foreign);
+        if self.tools.linker.is_none() {
+            let why = "LLVM's library, to build bpf-linker with";
+            self.package(self.debian && !facts.llvm, "llvm-22-dev", why);
+            self.package(
+                !facts.cxx,
+                "g++",
+                "the C++ library, to link bpf-linker with",
+            );
+            self.own.push(Step::Linker);
+        }
+    }
+
+    fn for_engine(&mut self, facts: &Facts) {
+        self.tools.engine_library.clone_from(&facts.engine);
+        if facts.engine.is_some() {
+            return;
+        }
+        match ENGINES.iter().find(|package| package.arch == facts.arch) {
+            Some(package) => {
+                self.package(!facts.npm, "npm", "fetches the embedded ClickHouse engine");
+                self.own.push(Step::Engine(package));
+            }
+            None => self.obstacle = Some(Obstacle::NoEngine(facts.arch.clone())),
+        }
     }
 }
 

@@ -57,10 +57,10 @@ fn words(plan: &Plan) -> String {
 }
 
 #[track_caller]
-fn check(facts: &Facts, needs: Needs, expected: &str, obstacle: Option<Obstacle>) {
+fn check(facts: &Facts, needs: Needs, expected: &str, obstacle: Option<&Obstacle>) {
     let plan = plan(facts, needs);
     assert_eq!(words(&plan), expected);
-    assert_eq!(plan.obstacle, obstacle);
+    assert_eq!(plan.obstacle.as_ref(), obstacle);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn packages_need_root_but_the_cache_does_not() {
         ..bare()
     };
     let packages = "rustc-web rust-web-src llvm-22-dev g++ linker";
-    check(&user, Needs::BUILD, packages, Some(Obstacle::NotRoot));
+    check(&user, Needs::BUILD, packages, Some(&Obstacle::NotRoot));
     let linker = Facts {
         root: false,
         linker: None,
@@ -187,8 +187,13 @@ fn elsewhere_the_usual_way_is_shown() {
         apt: false,
         ..bare()
     };
-    let obstacle = Some(Obstacle::NotDebian("Fedora".into()));
-    check(&foreign, Needs::BUILD, "g++ nightly linker", obstacle);
+    let obstacle = Obstacle::NotDebian("Fedora".into());
+    check(
+        &foreign,
+        Needs::BUILD,
+        "g++ nightly linker",
+        Some(&obstacle),
+    );
     let ready = Facts {
         nightly: Some(compiler("/n/rustc", true)),
         linker_on_path: Some("/home/me/.cargo/bin/bpf-linker".into()),
@@ -204,8 +209,8 @@ fn an_architecture_without_engine_package_is_told_so() {
         engine: None,
         ..complete()
     };
-    let obstacle = Some(Obstacle::NoEngine("riscv64".into()));
-    check(&other, Needs::EVERYTHING, "", obstacle);
+    let obstacle = Obstacle::NoEngine("riscv64".into());
+    check(&other, Needs::EVERYTHING, "", Some(&obstacle));
     check(
         &other,
         Needs {
