@@ -343,6 +343,13 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(10));
         let log = fs::read_to_string(paths::log("test-daemon")).unwrap();
         let pid = log.lines().last().unwrap().to_owned();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        let end = format!("kill {pid}");
+        assert!(
+            Command::new("sh")
+                .args(["-c", &end])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }

@@ -4,7 +4,9 @@
 //! Signals are blocked and taken one by one by `sigwaitinfo`; there is no signal handler, so
 //! nothing runs at a moment when it must not.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 use std::{mem, ptr};
@@ -79,30 +81,35 @@ impl Held {
 
     /// Runs the program to its end and gives its exit code, as a shell would.
     ///
-    /// What the terminal sends (Ctrl-C, hang-up) reaches the program by itself, for it is in the
-    /// same group; what somebody sends to us alone is passed on. Should we die, the program gets
-    /// SIGTERM.
+    /// Each signal reaches the program once:
+    /// 1. In the foreground of a terminal the program shares our process group, so Ctrl-C and
+    ///    hang-up reach it by themselves; only what somebody sends to us is passed on.
+    /// 2. Elsewhere (CI, a service, `timeout`) it has a group of its own, for a signal to our
+    ///    whole group would otherwise reach it twice; everything is passed on.
+    ///
+    /// Should we die, the program gets SIGTERM.
     ///
     /// # Errors
     /// The program cannot be started.
     pub fn supervise(&self, command: &mut Command) -> Result<i32> {
         let line = shown(command);
+        let shared = in_foreground();
         let mut child = self
-            .spawn(command)
+            .spawn(command, shared)
             .with_context(|| format!("cannot start `{line}`"))?;
         let pid = libc::pid_t::try_from(child.id()).context("a process id beyond the kernel's")?;
         loop {
             if let Some(status) = child.try_wait().context("cannot wait for the program")? {
                 return Ok(exit_code(status));
             }
-            if let Some(signal) = self.next_to_pass_on() {
+            if let Some(signal) = self.next_to_pass_on(shared) {
                 // SAFETY: kill takes numbers only. The child is not reaped yet, so the id is its.
                 unsafe { libc::kill(pid, signal) };
             }
         }
     }
 
-    fn spawn(&self, command: &mut Command) -> io::Result<std::process::Child> {
+    fn spawn(&self, command: &mut Command, shared: bool) -> io::Result<std::process::Child> {
         let before = self.before;
         // SAFETY: getpid takes nothing and cannot fail.
         let parent = unsafe { libc::getpid() };
@@ -117,6 +124,9 @@ impl Held {
                 if libc::getppid() != parent {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));
                 }
+                if !shared && libc::setpgid(0, 0) != 0 {
+                    return Err(io::Error::last_os_error());
+                }
                 match libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) {
                     0 => Ok(()),
                     error => Err(io::Error::from_raw_os_error(error)),
@@ -128,7 +138,7 @@ impl Held {
     }
 
     /// Waits for a signal; gives it if the child has not got it already.
-    fn next_to_pass_on(&self) -> Option<libc::c_int> {
+    fn next_to_pass_on(&self, shared: bool) -> Option<libc::c_int> {
         // SAFETY: siginfo_t is plain memory, for which all zeroes is a value; the pointers live
         // for the call.
         let (signal, info) = unsafe {
@@ -138,7 +148,7 @@ impl Held {
                 info,
             )
         };
-        let from_terminal = info.si_code == libc::SI_KERNEL;
+        let from_terminal = shared && info.si_code == libc::SI_KERNEL;
         (signal > 0 && signal != libc::SIGCHLD && !from_terminal).then_some(signal)
     }
 }
@@ -152,6 +162,15 @@ impl Drop for Held {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut());
         }
     }
+}
+
+/// Whether a terminal sends its signals to our process group.
+fn in_foreground() -> bool {
+    let Ok(terminal) = File::open("/dev/tty") else {
+        return false;
+    };
+    // SAFETY: both take numbers only; the descriptor is open for the whole call.
+    unsafe { libc::tcgetpgrp(terminal.as_raw_fd()) == libc::getpgrp() }
 }
 
 /// A program's end as one number: its exit code, or 128 and the signal that ended it.

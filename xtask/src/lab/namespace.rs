@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -83,28 +84,34 @@ impl Namespace {
         ip_batch(Some(&self.name), lines)
     }
 
+    /// Does work of our own in this namespace: the sockets it opens belong there.
+    ///
+    /// # Errors
+    /// Not root, or the namespace is gone; the work was not done.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let inside = fs::File::open(Path::new(NAMES).join(&self.name))
+            .with_context(|| format!("network namespace {} is not there", self.name))?;
+        // A thread of its own, for a thread's namespace cannot be trusted to be set back.
+        let worker = || -> Result<T> {
+            // SAFETY: setns takes numbers only; the descriptor is open for the whole call.
+            if unsafe { libc::setns(inside.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+                let error = std::io::Error::last_os_error();
+                bail!("cannot enter network namespace {}: {error}", self.name);
+            }
+            Ok(work())
+        };
+        match thread::scope(|scope| scope.spawn(worker).join()) {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
     /// Writes kernel settings, each a path below `/proc/sys` and its value.
     ///
     /// # Errors
     /// A setting is refused, or does not exist and is not marked as optional by a leading `?`.
     pub fn sysctl(&self, settings: &[(String, &str)]) -> Result<()> {
-        let inside = fs::File::open(Path::new(NAMES).join(&self.name))
-            .with_context(|| format!("network namespace {} is not there", self.name))?;
-        // A thread of its own, for a thread's namespace cannot be trusted to be set back.
-        thread::scope(|scope| {
-            let worker = scope.spawn(|| -> Result<()> {
-                use std::os::fd::AsRawFd;
-                // SAFETY: setns takes numbers only; the descriptor is open for the whole call.
-                if unsafe { libc::setns(inside.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-                    let error = std::io::Error::last_os_error();
-                    bail!("cannot enter network namespace {}: {error}", self.name);
-                }
-                write_sysctls(settings)
-            });
-            worker
-                .join()
-                .unwrap_or_else(|_| bail!("setting the kernel of {} failed", self.name))
-        })
+        self.enter(|| write_sysctls(settings))?
     }
 }
 
