@@ -131,8 +131,8 @@ impl Topology {
                 if number > 1 {
                     // The way back to the prober, whichever of its addresses it sent from.
                     let (ipv4, ipv6) = Link(number - 1).address(1);
-                    lines.push(format!("route replace default via {ipv4} dev {FAR}"));
-                    lines.push(format!("-6 route replace default via {ipv6} dev {FAR}"));
+                    lines.push(format!("route replace 0.0.0.0/0 via {ipv4} dev {FAR}"));
+                    lines.push(format!("route replace ::/0 via {ipv6} dev {FAR}"));
                 }
                 if number == last {
                     lines.push(format!("route replace local {HOSTS_IPV4} dev lo"));
@@ -319,7 +319,7 @@ mod tests {
             "{hosts:#?}"
         );
         assert!(
-            !hosts.iter().any(|line| line.contains("default")),
+            !hosts.iter().any(|line| line.contains("/0 via")),
             "{hosts:#?}"
         );
     }
@@ -340,7 +340,7 @@ mod tests {
             "{middle}"
         );
         assert!(
-            middle.contains("route replace default via 198.19.129.1 dev far"),
+            middle.contains("route replace 0.0.0.0/0 via 198.19.129.1 dev far"),
             "{middle}"
         );
         let forwards = |place: &Place| {
