@@ -6,9 +6,12 @@
 //! ```
 //! Without gateways the hosts' place is the prober's neighbour. `far` looks to the prober.
 
-use anyhow::Result;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::namespace::{Namespace, ip_batch, write_sysctls};
+use anyhow::{Result, ensure};
+
+use super::namespace::{Namespace, ip_batch, ip_json, write_sysctls};
 
 /// The prober's interface.
 pub const INTERFACE: &str = "pinger0";
@@ -78,12 +81,14 @@ pub(super) struct Topology {
     pub(super) places: Vec<Place>,
 }
 
-/// The two ends of link number `link`: the prober's side first. Both addresses of an end.
+/// A link by its number, counted from the prober; end 1 is the prober's side, end 2 the other.
+///
+/// Beside 198.18.0.0/16 and 198.19.1.0/24, the links use 198.19.0.0/30 and 198.19.129.0/30 on.
 #[derive(Clone, Copy)]
 struct Link(usize);
 
 impl Link {
-    /// IPv4 and IPv6 address of an end (1 or 2). The first link is the one people see.
+    /// IPv4 and IPv6 address of an end. The first link is the one people see.
     fn address(self, end: usize) -> (String, String) {
         match self.0 {
             0 => (format!("198.19.0.{end}"), format!("2001:2::{end}")),
@@ -168,7 +173,39 @@ impl Topology {
             }
             ip_batch(place.namespace.as_deref(), &place.lines)?;
         }
-        Ok(())
+        self.places
+            .iter()
+            .try_for_each(|place| carry(place.namespace.as_deref()))
+    }
+}
+
+/// Waits until every link of a place carries packets.
+///
+/// The kernel starts a link's queue when it learns of the carrier, at times up to a second after
+/// both ends are up; until then it drops what is sent, without a word.
+fn carry(namespace: Option<&str>) -> Result<()> {
+    /// Several times what the kernel may take.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_millis(5);
+    let started = Instant::now();
+    let interfaces: &[&str] = if namespace.is_none() {
+        &[INTERFACE]
+    } else {
+        &[FAR, NEAR, INTERFACE]
+    };
+    loop {
+        let links = ip_json(namespace, "link show")?;
+        let idle = links.as_array().into_iter().flatten().find(|link| {
+            interfaces.iter().any(|name| link["ifname"] == *name)
+                && (link["operstate"] != "UP" || link["qdisc"] == "noop")
+        });
+        let Some(link) = idle else { return Ok(()) };
+        ensure!(
+            started.elapsed() < PATIENCE,
+            "the lab's link does not come up: {link} in {}",
+            namespace.unwrap_or("the root namespace")
+        );
+        thread::sleep(PAUSE);
     }
 }
 
@@ -181,17 +218,19 @@ fn borrowed<T>(name: &str, work: impl FnOnce(&Namespace) -> T) -> T {
 }
 
 fn link_line(namespaces: &[Option<String>], link: usize) -> String {
-    let place = |number: usize| {
-        namespaces[number]
+    // Two ends with one index would be taken for no pair, and their carrier be noticed late.
+    let end = |number: usize, index: usize| {
+        let place = &namespaces[number];
+        place
             .as_ref()
-            .map_or(String::new(), |name| format!(" netns {name}"))
+            .map_or(String::new(), |name| format!(" index {index} netns {name}"))
     };
     let interface = if link == 0 { INTERFACE } else { NEAR };
     format!(
         "link add {interface}{} address {} type veth peer name {FAR}{} address {}",
-        place(link),
+        end(link, 10 + 2 * link),
         Link(link).mac(1),
-        place(link + 1),
+        end(link + 1, 11 + 2 * link),
         Link(link).mac(2),
     )
 }
@@ -296,7 +335,8 @@ mod tests {
         assert_eq!(
             topology.links,
             [
-                "link add pinger0 address 02:70:69:6e:00:01 type veth peer name far netns pinger-lab \
+                "link add pinger0 address 02:70:69:6e:00:01 type veth peer name far index 11 netns \
+              pinger-lab \
               address 02:70:69:6e:00:02"
             ]
         );
