@@ -139,6 +139,9 @@ impl Machine {
         let kernel_log = kernel_log.transpose()?;
         let start_ns = clock::now_ns() + START_DELAY_NS;
         self.schedule.start_at(start_ns);
+        let until_ns = options.duration.map_or(u64::MAX, |duration| {
+            start_ns.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+        });
         let control = Arc::new(Control::default());
         let (sink, source) = notes::channel();
         let (requests, asked) = unbounded();
@@ -163,15 +166,13 @@ impl Machine {
             answered: 0,
         };
         let sender = Sender {
-            engine: self.engine(options, way)?,
+            engine: self.engine(options, way, until_ns)?,
             link: self.socket,
             notes: sink,
             updates: kept.updates.clone(),
             flows: self.flows,
             control: Arc::clone(&control),
-            until_ns: options.duration.map_or(u64::MAX, |duration| {
-                start_ns.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
-            }),
+            until_ns,
             rest: None,
         };
         let gatherer = thread::Builder::new()
@@ -211,6 +212,7 @@ impl Machine {
         &self,
         options: &RunOptions,
         way: &Way,
+        until_ns: u64,
     ) -> Result<Engine<crate::wire::bpf::SlotMemory>, RunError> {
         let frames = self.flows.frames(|flow| way.source(flow));
         let flight = Flight::new(self.program.slots()?, self.runs.clone());
@@ -220,6 +222,7 @@ impl Machine {
         };
         let limits = Limits {
             count: options.count,
+            until_ns,
             batch: options.batch as usize,
             in_flight: FLOOD_IN_FLIGHT,
         };
