@@ -86,8 +86,7 @@ impl EchoReply {
         }
         let tx_ns = slot.tx_ns();
         let rtt_ns = context.now_ns.saturating_sub(tx_ns);
-        let mut found = state;
-        if state.tag() == SlotState::SENT {
+        let found = if state.tag() == SlotState::SENT {
             let claimed = if context.room {
                 SlotState::new(SlotState::ANSWERED, sequence)
             } else {
@@ -95,14 +94,15 @@ impl EchoReply {
             };
             match slot.compare_exchange(state, claimed) {
                 Ok(()) => return self.told(packet, EventKind::Reply, sequence, tx_ns, &context),
-                Err(winner) => found = winner,
+                Err(winner) => winner,
             }
         } else {
-            // The sender may have begun to reuse the slot since its state was read.
-            let now = slot.state();
-            if now.0 != state.0 {
-                return self.told(packet, EventKind::Stale, sequence, 0, &context);
-            }
+            slot.state()
+        };
+        // The sender may have reused the slot since its state was read first, so that `tx_ns` and
+        // the state are another probe's. An unreported state keeps no more than these 16 bits.
+        if found.wire_sequence() != self.sequence {
+            return self.told(packet, EventKind::Stale, sequence, 0, &context);
         }
         match found.tag() {
             SlotState::ANSWERED => {
@@ -210,10 +210,11 @@ impl EchoReply {
             }
             at += 8;
         }
-        let Some(word) = context.payload.words.get(at / 8) else {
-            return PAYLOAD_MATCHES;
+        // The longest payload ends with the last word, and only its length is left to compare.
+        let mut rest = match context.payload.words.get(at / 8) {
+            Some(word) => u64::from_le(*word),
+            None => 0,
         };
-        let mut rest = u64::from_le(*word);
         for _ in 0..7 {
             if at >= common {
                 break;
@@ -249,3 +250,6 @@ fn first_byte(word: u64) -> u16 {
     }
     index
 }
+
+#[cfg(test)]
+mod tests;
