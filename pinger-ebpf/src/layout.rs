@@ -36,6 +36,10 @@ pub const COOKIE_LEN: usize = 8;
 /// the longest headers. Native XDP on veth limits the MTU to about 3,500 anyway.
 pub const PAYLOAD_MAX: usize = 3456;
 
+/// Words of a [`Payload`]: a power of two above what [`PAYLOAD_MAX`] needs, so that a masked index
+/// is within bounds for all to see, the BPF verifier included.
+pub const PAYLOAD_WORDS: usize = 512;
+
 /// [`Event::mismatch_at`] when the payload came back as it was sent.
 pub const PAYLOAD_MATCHES: u16 = u16::MAX;
 
@@ -101,7 +105,7 @@ pub struct Slot {
 #[repr(C)]
 pub struct Payload {
     /// The bytes, as 8-byte words in memory order.
-    pub words: [u64; PAYLOAD_MAX / 8],
+    pub words: [u64; PAYLOAD_WORDS],
 }
 
 /// What became of one returning packet of ours.
@@ -274,7 +278,7 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 20 && align_of::<FlowKey>() == 2);
     assert!(size_of::<Flow>() == 16);
     assert!(size_of::<Slot>() == 16 && offset_of!(Slot, state) == 8);
-    assert!(size_of::<Payload>() == PAYLOAD_MAX);
+    assert!(size_of::<Payload>() == 4096 && PAYLOAD_MAX < 4096);
     assert!(size_of::<Event>() == 56 && offset_of!(Event, flow) == 40);
     assert!(offset_of!(Event, kind) == 48);
     assert!(size_of::<Settings>() == 24);

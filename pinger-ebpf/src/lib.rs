@@ -10,3 +10,4 @@ pub mod cookie;
 pub mod layout;
 pub mod matching;
 pub mod parse;
+pub mod payload;

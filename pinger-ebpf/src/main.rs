@@ -9,11 +9,13 @@
     reason = "the BPF target has no stable compare-exchange yet"
 )]
 
+use core::hint::black_box;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 use core::ptr;
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
@@ -24,6 +26,7 @@ use pinger_ebpf::layout::{
 };
 use pinger_ebpf::matching::{Context, Match, SlotCell};
 use pinger_ebpf::parse::{Cursor, EchoReply, Packet, parse};
+use pinger_ebpf::payload::Received;
 
 // The loader sets the real sizes.
 #[map]
@@ -67,20 +70,21 @@ fn answer(ctx: &XdpContext, frame: &Frame, reply: &EchoReply, now_ns: u64) -> Op
     let settings = SETTINGS.load();
     // SAFETY: user space changes no flow while probes to it are in flight.
     let flow = unsafe { FLOWS.get(reply.flow_key()) }?;
-    let payload = PAYLOADS.get(u32::from(flow.payload))?;
     let slot = Cell(SLOTS.get_ptr_mut(reply.slot_index(flow))?);
     let entry = EVENTS.reserve::<Event>(0);
     let room = entry.is_some();
     let context = Context {
         flow,
-        payload,
         settings: &settings,
         now_ns,
         room,
     };
     let matched = reply.claim(frame, &slot, context);
     if let Some(mut entry) = entry {
-        if let Match::Told(event) = matched {
+        if let Match::Told(mut event) = matched {
+            if settings.verify != 0 {
+                event.mismatch_at = compare(ctx, reply, flow);
+            }
             entry.write(event);
             entry.submit(0);
         } else {
@@ -99,6 +103,41 @@ fn answer(ctx: &XdpContext, frame: &Frame, reply: &EchoReply, now_ns: u64) -> Op
         count(Counter::RingDropped);
     }
     Some(XDP_DROP)
+}
+
+/// Compares the payload of a reply with what the flow's probes carry.
+#[inline(always)]
+fn compare(ctx: &XdpContext, reply: &EchoReply, flow: &Flow) -> u16 {
+    let lengths = (reply.payload_len as u32) << 16 | u32::from(flow.payload_len);
+    pinger_compare(
+        ctx.ctx,
+        reply.payload_at as u32,
+        lengths,
+        u32::from(flow.payload),
+    ) as u16
+}
+
+/// Longer than the headers of any packet in one page: a bound that the verifier can see.
+const HEADERS_MAX: u32 = 8192;
+
+/// A global function, which the verifier checks once for any arguments: received and sent length
+/// in the upper and lower half of `lengths`, the payload by its index.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pinger_compare(ctx: *mut xdp_md, at: u32, lengths: u32, payload: u32) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let frame = Frame {
+        start: ctx.data(),
+        end: ctx.data_end(),
+    };
+    let received = Received {
+        at: (at % HEADERS_MAX) as usize,
+        len: (lengths >> 16) as usize,
+        sent_len: (lengths & 0xffff) as usize,
+    };
+    PAYLOADS.get(payload).map_or(0, |payload| {
+        u32::from(received.first_difference(&frame, payload))
+    })
 }
 
 /// One line per matched packet; the verifier removes the call when logging is off, because the
@@ -140,7 +179,9 @@ struct Frame {
 impl Cursor for Frame {
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let at = self.start + offset;
+        // Hidden from the compiler, which would otherwise check the bounds of one pointer and read
+        // through another; the verifier sees no connection between the two.
+        let at = black_box(self.start + offset);
         if at + N > self.end {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Which probe an echo reply answers, and whether it brought back what was sent.
+//! Which probe an echo reply answers.
 //!
 //! In: a parsed [`EchoReply`], the flow it names and the slot its sequence points to. Out: a
 //! [`Match`]. The only thing changed is the slot's state word, by one compare-exchange, so of any
@@ -7,8 +7,7 @@
 
 use crate::cookie::cookie;
 use crate::layout::{
-    COOKIE_LEN, Event, EventKind, Flow, FlowKey, PAYLOAD_MATCHES, PAYLOAD_MAX, Payload, Settings,
-    SlotState,
+    COOKIE_LEN, Event, EventKind, Flow, FlowKey, PAYLOAD_MATCHES, Settings, SlotState,
 };
 use crate::parse::{Cursor, EchoReply};
 
@@ -27,7 +26,7 @@ pub trait SlotCell {
 pub enum Match {
     /// No probe of ours: sequence or cookie is wrong. It must pass.
     Forged,
-    /// Ours, and this is to be told to user space.
+    /// Ours, and this is to be told to user space, once the payload is compared.
     Told(Event),
     /// Ours, but there was no room to tell; a first answer is kept in its slot.
     Untold,
@@ -38,8 +37,6 @@ pub enum Match {
 pub struct Context<'a> {
     /// The flow that the reply's address and identifier name.
     pub flow: &'a Flow,
-    /// What the flow's probes carry behind the cookie.
-    pub payload: &'a Payload,
     /// The program's settings.
     pub settings: &'a Settings,
     /// When the packet came, CLOCK_MONOTONIC nanoseconds.
@@ -81,36 +78,14 @@ impl EchoReply {
         if !self.has_cookie(packet, sequence, &context) {
             return Match::Forged;
         }
-        if sequence != state.sequence() {
-            return self.told(packet, EventKind::Stale, sequence, 0, &context);
-        }
-        let tx_ns = slot.tx_ns();
-        let rtt_ns = context.now_ns.saturating_sub(tx_ns);
-        let found = if state.tag() == SlotState::SENT {
-            let claimed = if context.room {
-                SlotState::new(SlotState::ANSWERED, sequence)
-            } else {
-                SlotState::unreported(sequence, rtt_ns)
-            };
-            match slot.compare_exchange(state, claimed) {
-                Ok(()) => return self.told(packet, EventKind::Reply, sequence, tx_ns, &context),
-                Err(winner) => winner,
-            }
+        let (kind, tx_ns) = if sequence == state.sequence() {
+            settle(slot, state, &context)
         } else {
-            slot.state()
+            (Some(EventKind::Stale), 0)
         };
-        // The sender may have reused the slot since its state was read first, so that `tx_ns` and
-        // the state are another probe's. An unreported state keeps no more than these 16 bits.
-        if found.wire_sequence() != self.sequence {
-            return self.told(packet, EventKind::Stale, sequence, 0, &context);
-        }
-        match found.tag() {
-            SlotState::ANSWERED => {
-                self.told(packet, EventKind::Duplicate, sequence, tx_ns, &context)
-            }
-            SlotState::EXPIRED => self.told(packet, EventKind::Late, sequence, tx_ns, &context),
-            SlotState::UNREPORTED => Match::Untold,
-            _ => self.told(packet, EventKind::Stale, sequence, 0, &context),
+        match kind {
+            Some(kind) if context.room => Match::Told(self.event(kind, sequence, tx_ns, &context)),
+            _ => Match::Untold,
         }
     }
 
@@ -148,107 +123,58 @@ impl EchoReply {
     }
 
     #[inline(always)]
-    fn told<C: Cursor + ?Sized>(
-        &self,
-        packet: &C,
-        kind: EventKind,
-        sequence: u64,
-        tx_ns: u64,
-        context: &Context<'_>,
-    ) -> Match {
-        if !context.room {
-            return Match::Untold;
-        }
-        let mismatch_at = if context.settings.verify == 0 {
-            PAYLOAD_MATCHES
-        } else {
-            self.first_difference(packet, context)
-        };
-        Match::Told(Event {
+    fn event(&self, kind: EventKind, sequence: u64, tx_ns: u64, context: &Context<'_>) -> Event {
+        Event {
             rx_ns: context.now_ns,
             tx_ns,
             sequence,
             responder: self.source,
             flow: context.flow.index,
             identifier: self.identifier,
-            mismatch_at,
+            mismatch_at: PAYLOAD_MATCHES,
             kind: kind as u8,
             icmp_type: self.icmp_type,
             icmp_code: self.icmp_code,
             hop_limit: self.hop_limit,
             traffic_class: self.traffic_class,
             reserved: [0; 3],
-        })
-    }
-
-    /// Offset of the first payload byte that is not what was sent, or [`PAYLOAD_MATCHES`].
-    ///
-    /// A plain bounded loop over 8-byte words: what the BPF verifier and its compiler like best.
-    #[inline(always)]
-    fn first_difference<C: Cursor + ?Sized>(&self, packet: &C, context: &Context<'_>) -> u16 {
-        let sent = usize::from(context.flow.payload_len);
-        let common = if self.payload_len < sent {
-            self.payload_len
-        } else {
-            sent
-        };
-        let start = if sent < COOKIE_LEN { 0 } else { COOKIE_LEN };
-        let mut at = start;
-        for _ in 0..PAYLOAD_MAX / 8 {
-            if at + 8 > common {
-                break;
-            }
-            let Some(word) = context.payload.words.get(at / 8) else {
-                break;
-            };
-            let Some(bytes) = packet.read(self.payload_at + at) else {
-                break;
-            };
-            let difference = u64::from_le_bytes(bytes) ^ u64::from_le(*word);
-            if difference != 0 {
-                return at as u16 + first_byte(difference);
-            }
-            at += 8;
-        }
-        // The longest payload ends with the last word, and only its length is left to compare.
-        let mut rest = match context.payload.words.get(at / 8) {
-            Some(word) => u64::from_le(*word),
-            None => 0,
-        };
-        for _ in 0..7 {
-            if at >= common {
-                break;
-            }
-            let Some([byte]) = packet.read(self.payload_at + at) else {
-                break;
-            };
-            if byte != rest as u8 {
-                return at as u16;
-            }
-            rest >>= 8;
-            at += 1;
-        }
-        if self.payload_len == sent {
-            PAYLOAD_MATCHES
-        } else {
-            common as u16
         }
     }
 }
 
-/// Index of the lowest byte that is not zero; `word` is not zero.
+/// What an answer to the very probe in `slot` is, and when that probe was sent; no kind if it was
+/// claimed earlier without being told. Claims the slot if the probe is in flight.
 #[inline(always)]
-fn first_byte(word: u64) -> u16 {
-    let mut rest = word;
-    let mut index = 0;
-    for _ in 0..7 {
-        if rest & 0xff != 0 {
-            break;
+fn settle<S: SlotCell>(
+    slot: &S,
+    state: SlotState,
+    context: &Context<'_>,
+) -> (Option<EventKind>, u64) {
+    let tx_ns = slot.tx_ns();
+    let found = if state.tag() == SlotState::SENT {
+        let claimed = if context.room {
+            SlotState::new(SlotState::ANSWERED, state.sequence())
+        } else {
+            SlotState::unreported(state.sequence(), context.now_ns.saturating_sub(tx_ns))
+        };
+        match slot.compare_exchange(state, claimed) {
+            Ok(()) => return (Some(EventKind::Reply), tx_ns),
+            Err(winner) => winner,
         }
-        rest >>= 8;
-        index += 1;
+    } else {
+        slot.state()
+    };
+    // The sender may have reused the slot since its state was read first, so that `tx_ns` and
+    // the new state are another probe's. An unreported state keeps no more than these 16 bits.
+    if found.wire_sequence() != state.wire_sequence() {
+        return (Some(EventKind::Stale), 0);
     }
-    index
+    match found.tag() {
+        SlotState::ANSWERED => (Some(EventKind::Duplicate), tx_ns),
+        SlotState::EXPIRED => (Some(EventKind::Late), tx_ns),
+        SlotState::UNREPORTED => (None, tx_ns),
+        _ => (Some(EventKind::Stale), 0),
+    }
 }
 
 #[cfg(test)]

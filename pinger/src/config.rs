@@ -1,7 +1,28 @@
 //! What a run is asked to do: settings from the command line and the TOML file, checked.
+//!
+//! In: [`Settings`] of the command line, the texts of the config file and of a destination list.
+//! Out: [`RunOptions`], complete and within their limits, or all [`Mistakes`] found. Reads no
+//! file, looks no name up: that is done before and after.
+//!
+//! One rule decides between sources: the command line beats the config file, for every
+//! destination; within the file a destination's own setting beats the general one; what nobody
+//! sets has the default of [`value`].
+//!
+//! [`Mistakes`]: crate::mistake::Mistakes
+
+mod assemble;
+mod duration;
+mod file;
+mod lines;
+pub mod value;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use assemble::{assemble, store_options};
+pub use duration::show as show_duration;
+pub use file::settings_of_file;
+pub use lines::destinations_of_list;
 
 /// Where results go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +31,7 @@ pub enum StoreChoice {
     Embedded,
     /// Nowhere.
     None,
-    /// A ClickHouse by URL.
+    /// A ClickHouse by URL, which never holds a password.
     Url(String),
 }
 
@@ -23,6 +44,17 @@ pub enum Format {
     Plain,
     /// One JSON object at the end.
     Json,
+    /// One line a reply, as every ping: what `pinger ping` shows.
+    Replies,
+}
+
+/// Which addresses of host names are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4 only.
+    Ipv4,
+    /// IPv6 only.
+    Ipv6,
 }
 
 /// This host as the `sources` table knows it.
@@ -41,13 +73,13 @@ pub struct Source {
 /// A destination as asked for: not resolved yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationSpec {
-    /// Host name or address.
+    /// Host name, address, block or range: anything [`Form`](crate::destination::Form) reads.
     pub host: String,
-    /// Key in the `destinations` table, if the user gave one.
+    /// Key in the `destinations` table, if the user gave one; then `host` is one destination.
     pub id: Option<u64>,
     /// Time between two probes, nanoseconds.
     pub interval_ns: u64,
-    /// How long an answer is awaited, nanoseconds.
+    /// How long an answer is awaited, nanoseconds; at most [`value::IN_FLIGHT_MAX`] intervals.
     pub timeout_ns: u64,
     /// Payload bytes.
     pub size: u16,
@@ -55,13 +87,28 @@ pub struct DestinationSpec {
     pub ttl: u8,
 }
 
+/// Where the store is: what `pinger schema` and `pinger sql` need to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Where results go.
+    pub choice: StoreChoice,
+    /// Port of the embedded store on loopback; a free one is chosen if there is none.
+    pub port: Option<u16>,
+    /// File that holds the password for a store by URL, instead of the environment.
+    pub password_file: Option<PathBuf>,
+    /// Where the embedded store keeps its files.
+    pub data_dir: PathBuf,
+}
+
 /// One run, complete.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunOptions {
     /// Send through this interface instead of the one the route names.
     pub interface: Option<String>,
-    /// What to probe.
+    /// What to probe, never empty.
     pub destinations: Vec<DestinationSpec>,
+    /// Only addresses of this family.
+    pub family: Option<Family>,
     /// Stop after this many probes to each destination.
     pub count: Option<u64>,
     /// Stop after this time.
@@ -77,11 +124,75 @@ pub struct RunOptions {
     /// Who we are.
     pub source: Source,
     /// Where results go.
-    pub store: StoreChoice,
-    /// Where the embedded store keeps its files.
-    pub data_dir: PathBuf,
+    pub store: StoreOptions,
     /// How the run is shown.
     pub format: Format,
+    /// Write the last live screen to this SVG file.
+    pub picture: Option<PathBuf>,
     /// Let the kernel program log.
     pub kernel_log: bool,
+}
+
+/// A text that was read, and the name to use for it in messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// File name, or "standard input".
+    pub name: String,
+    /// Its content.
+    pub body: String,
+}
+
+/// A destination as written, before general settings fill its gaps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// As in [`DestinationSpec`].
+    pub host: String,
+    /// As in [`DestinationSpec`].
+    pub id: Option<u64>,
+    /// As in [`DestinationSpec`]; `None`: the general one.
+    pub interval_ns: Option<u64>,
+    /// As in [`DestinationSpec`]; `None`: the general one.
+    pub timeout_ns: Option<u64>,
+    /// As in [`DestinationSpec`]; `None`: the general one.
+    pub size: Option<u16>,
+    /// As in [`DestinationSpec`]; `None`: the general one.
+    pub ttl: Option<u8>,
+    /// Where it stands ("pinger.toml:7:1"); `None` on the command line.
+    pub place: Option<String>,
+}
+
+/// What one place (command line, file, a command's own defaults) sets; `None` where it is silent.
+/// The fields are those of [`RunOptions`], [`Source`] and [`StoreOptions`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "each field is documented where its value ends up"
+)]
+pub struct Settings {
+    pub interface: Option<String>,
+    pub destinations: Vec<Asked>,
+    pub family: Option<Family>,
+    pub interval_ns: Option<u64>,
+    pub timeout_ns: Option<u64>,
+    /// Where the timeout stands, if in a file: it can clash with an interval set elsewhere.
+    pub timeout_place: Option<String>,
+    pub size: Option<u16>,
+    pub ttl: Option<u8>,
+    pub count: Option<u64>,
+    pub duration: Option<Duration>,
+    pub flood: Option<bool>,
+    pub batch: Option<u32>,
+    pub verify: Option<bool>,
+    pub cpu: Option<usize>,
+    pub source_id: Option<u32>,
+    pub source_location: Option<u32>,
+    pub source_host: Option<u32>,
+    pub source_sourceid: Option<u32>,
+    pub store: Option<StoreChoice>,
+    pub store_port: Option<u16>,
+    pub store_password_file: Option<PathBuf>,
+    pub data_dir: Option<PathBuf>,
+    pub format: Option<Format>,
+    pub picture: Option<PathBuf>,
+    pub kernel_log: Option<bool>,
 }

@@ -5,17 +5,21 @@
 //! [`rows`] are pure: time, randomness and the link are arguments, so the simulator drives them
 //! without root. The rest are edges, where I/O and `unsafe` live.
 
+pub mod mistake;
 pub mod destination;
-pub mod engine;
-pub mod flight;
-pub mod link;
-pub mod packet;
-pub mod result;
-pub mod rows;
 pub mod schedule;
+pub mod packet;
+pub mod flight;
+pub mod flow;
+pub mod link;
+pub mod engine;
+pub mod result;
 pub mod stats;
+pub mod rows;
 
-pub mod config;
+pub mod wire;
 pub mod store;
 pub mod view;
-pub mod wire;
+pub mod resolve;
+pub mod config;
+pub mod cli;

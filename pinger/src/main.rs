@@ -1,3 +1,200 @@
-//! The `pinger` command.
+//! The `pinger` command: reads what it is told, does it, and says what went wrong.
 
-fn main() {}
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use pinger::cli::{Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, StoreArgs, explain};
+use pinger::config::{self, RunOptions, Settings, StoreOptions, Text};
+use pinger::mistake::{Mistake, Mistakes};
+
+/// The command line or the config file is wrong.
+const EXIT_USAGE: u8 = 2;
+
+/// The most bytes of a config file or destination list: a million long names fit.
+const TEXT_LEN_MAX: u64 = 64 << 20;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return answer_clap(&error),
+    };
+    let Err(error) = dispatch(cli.command) else {
+        return ExitCode::SUCCESS;
+    };
+    // A closed stderr leaves nobody to tell.
+    let mut stderr = io::stderr().lock();
+    if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
+        let _ = stderr.write_all(told(&mistakes.to_string()).as_bytes());
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let _ = stderr.write_all(told(&error.to_string()).as_bytes());
+    for cause in error.chain().skip(1) {
+        let _ = writeln!(stderr, "  because: {cause}");
+    }
+    ExitCode::FAILURE
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => run(&run_options(&args)?),
+        Command::Ping(args) => run(&ping_options(&args)?),
+        Command::Schema {
+            action: SchemaAction::Apply(args),
+        } => schema_apply(&store_options(&args)?),
+        Command::Schema {
+            action: SchemaAction::Print,
+        } => schema_print(),
+        Command::Sql(args) => sql(&store_options(&args.store)?, &args.query),
+        Command::Engine { args } => engine(&args),
+    }
+}
+
+fn run_options(args: &RunArgs) -> Result<RunOptions, Mistakes> {
+    let command_line = with_list(args.settings(), &args.probe)?;
+    let file = file_settings(&args.store)?;
+    let terminal = io::stdout().is_terminal();
+    config::assemble(&command_line, &file, &Settings::default(), terminal)
+}
+
+fn ping_options(args: &PingArgs) -> Result<RunOptions, Mistakes> {
+    let command_line = with_list(args.settings(), &args.probe)?;
+    let terminal = io::stdout().is_terminal();
+    config::assemble(
+        &command_line,
+        &Settings::default(),
+        &PingArgs::own_defaults(),
+        terminal,
+    )
+}
+
+fn store_options(args: &StoreArgs) -> Result<StoreOptions, Mistakes> {
+    Ok(config::store_options(&[
+        &args.settings(),
+        &file_settings(args)?,
+    ]))
+}
+
+/// Adds the destinations of `--file` to those of the command line.
+fn with_list(mut settings: Settings, args: &ProbeArgs) -> Result<Settings, Mistakes> {
+    if let Some(path) = &args.file {
+        let list = read_text(path, "the list of destinations")?;
+        settings
+            .destinations
+            .extend(config::destinations_of_list(&list)?);
+    }
+    Ok(settings)
+}
+
+fn file_settings(args: &StoreArgs) -> Result<Settings, Mistakes> {
+    match &args.config {
+        Some(path) => config::settings_of_file(&read_text(path, "the config file")?),
+        None => Ok(Settings::default()),
+    }
+}
+
+/// Reads a whole file, or standard input for `-`.
+fn read_text(path: &Path, what: &str) -> Result<Text, Mistake> {
+    let mut body = String::new();
+    let (name, read) = if path.as_os_str() == "-" {
+        let read = io::stdin()
+            .lock()
+            .take(TEXT_LEN_MAX + 1)
+            .read_to_string(&mut body);
+        ("standard input".to_owned(), read)
+    } else {
+        let read =
+            File::open(path).and_then(|file| file.take(TEXT_LEN_MAX + 1).read_to_string(&mut body));
+        (path.display().to_string(), read)
+    };
+    match read {
+        Ok(len) if len as u64 > TEXT_LEN_MAX => Err(Mistake::new(
+            format!("{what} {name} is larger than {} MiB", TEXT_LEN_MAX >> 20),
+            "Is it the right file?",
+        )),
+        Ok(_) => Ok(Text { name, body }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Mistake::new(
+            format!("{what} {name} is not text in UTF-8"),
+            "Is it the right file?",
+        )),
+        Err(error) => Err(Mistake::new(
+            format!("cannot read {what} {name}: {error}"),
+            "Check its path and its permissions.",
+        )),
+    }
+}
+
+/// The text with our name before each thing that happened; advice is indented and stays as it is.
+fn told(text: &str) -> String {
+    text.lines()
+        .map(|line| {
+            if line.starts_with("  ") {
+                format!("{line}\n")
+            } else {
+                format!("pinger: {line}\n")
+            }
+        })
+        .collect()
+}
+
+/// Help and version go to standard output; everything else is a mistake in our words.
+fn answer_clap(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that has seen enough, such as `head`, is no failure.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(EXIT_USAGE)
+        }
+        _ => {
+            let command = std::env::args().nth(1);
+            let mistake = explain(error, command.as_deref());
+            let _ = io::stderr().write_all(told(&mistake.to_string()).as_bytes());
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+// The five functions below are what the lead wires to `run`, `store` and `store::embedded` at the
+// merge; until then each says that it is not there.
+
+fn run(options: &RunOptions) -> anyhow::Result<()> {
+    let specs = &options.destinations;
+    let resolved = pinger::resolve::resolve(specs, options.family, &mut |progress| {
+        let _ = writeln!(
+            io::stderr(),
+            "pinger: looking up names: {} of {}",
+            progress.done,
+            progress.total
+        );
+    })?;
+    for problem in &resolved.problems {
+        let _ = writeln!(io::stderr(), "pinger: {problem}");
+    }
+    anyhow::bail!(
+        "not wired yet: probing {} destinations",
+        resolved.destinations.len()
+    )
+}
+
+fn schema_apply(options: &StoreOptions) -> anyhow::Result<()> {
+    anyhow::bail!("not wired yet: schema apply to {options:?}")
+}
+
+fn schema_print() -> anyhow::Result<()> {
+    anyhow::bail!("not wired yet: schema print")
+}
+
+fn sql(options: &StoreOptions, query: &str) -> anyhow::Result<()> {
+    anyhow::bail!("not wired yet: {query:?} to {options:?}")
+}
+
+fn engine(args: &[std::ffi::OsString]) -> anyhow::Result<()> {
+    anyhow::bail!("not wired yet: engine with {args:?}")
+}

@@ -2,5 +2,6 @@
 //! below this module.
 
 pub mod bpf;
+
 mod mapping;
 pub mod xsk;

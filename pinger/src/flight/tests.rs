@@ -3,11 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::thread;
 
-use pinger_ebpf::layout::{Event, EventKind, Flow, Payload, Settings};
+use pinger_ebpf::layout::{Event, EventKind, Flow, Settings};
 use pinger_ebpf::matching::{Context, Match};
 use pinger_ebpf::parse::EchoReply;
 use proptest::prelude::*;
-use zerocopy::FromZeros;
 
 use super::*;
 
@@ -46,7 +45,6 @@ fn claim(flight: &Flight<Vec<AtomicSlot>>, sequence: u64, now_ns: u64, room: boo
     };
     let context = Context {
         flow: &flow,
-        payload: &Payload::new_zeroed(),
         settings: &Settings::default(),
         now_ns,
         room,

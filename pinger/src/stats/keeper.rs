@@ -19,6 +19,10 @@ const DIGITS_TOTAL: u8 = 3;
 /// Significant decimal digits of one destination's histogram: within 1 %, in a few kilobytes.
 const DIGITS_DESTINATION: u8 = 2;
 
+/// Longer times count as this one, about 18 minutes, so that one absurd value cannot make a
+/// histogram grow without end.
+const RECORDED_MAX_NS: u64 = 1 << 40;
+
 /// What the keeper must know of a flow besides its destination.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowFacts {
@@ -46,8 +50,11 @@ impl<C: Counter> Distribution<C> {
     }
 
     fn record(&mut self, ns: u64) {
-        // Zero is below the histogram's range; it resizes itself for anything above.
-        self.histogram.saturating_record(ns.max(1));
+        let recorded = self.histogram.record(ns.clamp(1, RECORDED_MAX_NS));
+        debug_assert!(
+            recorded.is_ok(),
+            "a histogram that resizes itself takes any value"
+        );
         self.min_ns = self.min_ns.min(ns);
         self.max_ns = self.max_ns.max(ns);
     }

@@ -8,6 +8,7 @@ use pinger::flight::AtomicSlot;
 use pinger_ebpf::layout::{Event, Flow, FlowKey, Payload, Settings};
 use pinger_ebpf::matching::{Context, Match};
 use pinger_ebpf::parse::{Packet, parse};
+use pinger_ebpf::payload::Received;
 
 /// The flight table, shared with the engine.
 #[derive(Clone)]
@@ -68,7 +69,6 @@ impl Kernel {
         let slot = &self.slots.0[reply.slot_index(flow) as usize];
         let context = Context {
             flow,
-            payload: &self.payload,
             settings: &self.settings,
             now_ns,
             room,
@@ -78,7 +78,13 @@ impl Kernel {
                 self.forged += 1;
                 Verdict::Passed
             }
-            Match::Told(event) => {
+            Match::Told(mut event) => {
+                let received = Received {
+                    at: reply.payload_at,
+                    len: reply.payload_len,
+                    sent_len: flow.payload_len.into(),
+                };
+                event.mismatch_at = received.first_difference(packet, &self.payload);
                 self.ring.push_back(event);
                 Verdict::Told
             }

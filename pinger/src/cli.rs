@@ -1,0 +1,311 @@
+//! The command line: what `pinger` understands, and what `--help` teaches.
+//!
+//! In: arguments. Out: a [`Cli`], from which [`ProbeArgs::settings`] and its kin make
+//! [`Settings`]; the values themselves are checked by [`config::value`](crate::config::value),
+//! as those of the config file are. Reads no file.
+
+mod help;
+mod words;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Asked, Family, Format, Settings, StoreChoice, value};
+use crate::destination::Form;
+use crate::mistake::Mistake;
+
+pub use words::explain;
+
+/// A parsed command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pinger",
+    version,
+    about = help::ABOUT,
+    after_help = help::AFTER,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    args_override_self = true,
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Probe destinations until told to stop, and keep every result
+    #[command(after_help = help::AFTER_RUN, args_override_self = true)]
+    Run(Box<RunArgs>),
+    /// Send a few probes and show a line for each reply, as ping does
+    #[command(after_help = help::AFTER_PING, args_override_self = true)]
+    Ping(Box<PingArgs>),
+    /// Create the tables in a ClickHouse server, or print them
+    #[command(after_help = help::AFTER_SCHEMA)]
+    Schema {
+        /// What to do with the schema.
+        #[command(subcommand)]
+        action: SchemaAction,
+    },
+    /// Ask the store a question in SQL
+    #[command(after_help = help::AFTER_SQL)]
+    Sql(SqlArgs),
+    /// The embedded engine: `pinger run` starts itself with this word.
+    #[command(hide = true, disable_help_flag = true)]
+    Engine {
+        /// Passed on as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+/// `pinger schema …`
+#[derive(Debug, Subcommand)]
+pub enum SchemaAction {
+    /// Create or upgrade tables and views; running it again changes nothing
+    Apply(StoreArgs),
+    /// Print all SQL to standard output, in the order in which it is applied
+    Print,
+}
+
+/// What to probe and how: the part that `run` and `ping` share.
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// What to probe: host names, addresses, blocks such as 10.0.0.0/24, ranges such as
+    /// 10.0.0.1-10.0.0.9; at most 1,048,576 addresses
+    #[arg(value_name = "DEST", value_parser = destination, help_heading = help::WHAT,
+        display_order = 0)]
+    pub destinations: Vec<String>,
+    /// Read destinations from a file as well, one a line, # begins a comment; - is standard input
+    #[arg(short, long, value_name = "FILE", display_order = 1, help_heading = help::WHAT)]
+    pub file: Option<PathBuf>,
+    /// Send through this interface [default: the one that the route names]
+    #[arg(short, long, value_name = "NAME", display_order = 2, value_parser = value::interface,
+        help_heading = help::WHAT)]
+    pub interface: Option<String>,
+    /// Only IPv4: of a host name take its first IPv4 address
+    #[arg(short = '4', long, display_order = 3, overrides_with = "ipv6",
+        help_heading = help::WHAT)]
+    pub ipv4: bool,
+    /// Only IPv6
+    #[arg(short = '6', long, display_order = 4, overrides_with = "ipv4",
+        help_heading = help::WHAT)]
+    pub ipv6: bool,
+
+    /// Time between two probes to one destination, 10us to 1d [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = value::interval, help_heading = help::HOW)]
+    pub interval: Option<u64>,
+    /// How long a reply is awaited, 10us to 15m and at most 65,000 intervals [default: 1s, or
+    /// 65,000 intervals if that is less]
+    #[arg(long, value_name = "TIME", value_parser = value::timeout, help_heading = help::HOW)]
+    pub timeout: Option<u64>,
+    /// Payload of a probe in bytes, 0 to 3456 [default: 56]
+    #[arg(short, long, value_name = "BYTES", value_parser = value::size,
+        help_heading = help::HOW)]
+    pub size: Option<u16>,
+    /// Time to live (IPv6: hop limit), 1 to 255 [default: 64]
+    #[arg(long, value_name = "HOPS", value_parser = value::ttl, help_heading = help::HOW)]
+    pub ttl: Option<u8>,
+    /// Stop after this time
+    #[arg(long, value_name = "TIME", value_parser = value::duration, help_heading = help::HOW)]
+    pub duration: Option<Duration>,
+}
+
+/// `pinger ping …`
+#[derive(Debug, Args)]
+pub struct PingArgs {
+    /// What to probe and how.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+    /// Stop after this many probes to each destination [default: 5]
+    #[arg(short, long, value_name = "N", value_parser = value::count, help_heading = help::HOW)]
+    pub count: Option<u64>,
+}
+
+/// `pinger run …`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What to probe and how.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+    /// Stop after this many probes to each destination [default: go on until Ctrl-C]
+    #[arg(short, long, value_name = "N", value_parser = value::count, help_heading = help::HOW)]
+    pub count: Option<u64>,
+    /// Where results go.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// live: a table that fills the terminal; plain: a line a second; json: one object at the
+    /// end [default: live on a terminal, else plain]
+    #[arg(long, value_name = "FORMAT", value_parser = value::format, help_heading = help::SEE)]
+    pub format: Option<Format>,
+    /// Expert settings.
+    #[command(flatten)]
+    pub expert: ExpertArgs,
+    /// At the end, write the last live screen to this SVG file
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub picture: Option<PathBuf>,
+}
+
+/// Where results go: for all commands that speak to the store.
+#[derive(Debug, Default, Args)]
+pub struct StoreArgs {
+    /// Settings from a TOML file; the command line beats it
+    #[arg(long, value_name = "FILE", help_heading = help::WHERE)]
+    pub config: Option<PathBuf>,
+    /// embedded: a ClickHouse of pinger's own; none: keep nothing; or the URL of a server,
+    /// http://user@host:8123/database [default: embedded]
+    #[arg(long, value_name = "STORE", value_parser = value::store, help_heading = help::WHERE)]
+    pub store: Option<StoreChoice>,
+    /// File that holds the password for the server [default: environment variable
+    /// PINGER_STORE_PASSWORD]
+    #[arg(long, value_name = "FILE", help_heading = help::WHERE)]
+    pub store_password_file: Option<PathBuf>,
+    /// TCP port of the embedded store on loopback, 1 to 65535 [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = value::port, help_heading = help::WHERE)]
+    pub store_port: Option<u16>,
+    /// Where the embedded store keeps its files [default: /var/lib/pinger]
+    #[arg(long, value_name = "DIR", env = "PINGER_DATA_DIR", hide_env_values = true,
+        help_heading = help::WHERE)]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `pinger run`: what few need.
+#[derive(Debug, Args)]
+#[command(next_help_heading = help::EXPERT)]
+pub struct ExpertArgs {
+    /// Probe as fast as replies come back instead of by interval; only on your own network
+    #[arg(long)]
+    pub flood: bool,
+    /// Probes sent in one go, 1 to 256: more is faster, but adds up to their sending time to the
+    /// round trips [default: 1, with --flood 32]
+    #[arg(long, value_name = "N", value_parser = value::batch)]
+    pub batch: Option<u32>,
+    /// Pin the sender to this CPU, counted from 0 [default: the last one]
+    #[arg(long, value_name = "CPU", value_parser = value::cpu)]
+    pub cpu: Option<usize>,
+    /// Do not compare the payloads of replies with what was sent
+    #[arg(long)]
+    pub no_verify: bool,
+    /// Number of this prober in the table of sources; its last four bits go into every probe, so
+    /// give probers behind one NAT different ones, 0 to 4294967295 [default: 0]
+    #[arg(long, value_name = "N", value_parser = value::source_number)]
+    pub source_id: Option<u32>,
+    /// Number of the site where this host stands [default: 0]
+    #[arg(long, value_name = "N", value_parser = value::source_number)]
+    pub source_location: Option<u32>,
+    /// Number of this host [default: 0]
+    #[arg(long, value_name = "N", value_parser = value::source_number)]
+    pub source_host: Option<u32>,
+    /// Let the kernel program log each reply that it matches: slow, for debugging
+    #[arg(long)]
+    pub kernel_log: bool,
+}
+
+/// `pinger sql …`
+#[derive(Debug, Args)]
+pub struct SqlArgs {
+    /// One statement in ClickHouse's SQL; - reads it from standard input
+    #[arg(value_name = "QUERY")]
+    pub query: String,
+    /// Where the store is.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+impl ProbeArgs {
+    /// What these arguments set; destinations of `--file` are not among them yet.
+    pub fn settings(&self) -> Settings {
+        let asked = |host: &String| Asked {
+            host: host.clone(),
+            ..Asked::default()
+        };
+        let family = match (self.ipv4, self.ipv6) {
+            (true, _) => Some(Family::Ipv4),
+            (_, true) => Some(Family::Ipv6),
+            _ => None,
+        };
+        Settings {
+            destinations: self.destinations.iter().map(asked).collect(),
+            interface: self.interface.clone(),
+            family,
+            interval_ns: self.interval,
+            timeout_ns: self.timeout,
+            size: self.size,
+            ttl: self.ttl,
+            duration: self.duration,
+            ..Settings::default()
+        }
+    }
+}
+
+impl PingArgs {
+    /// What the arguments set.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            count: self.count,
+            ..self.probe.settings()
+        }
+    }
+
+    /// Where `ping` differs from `run` when nothing is said.
+    pub fn own_defaults() -> Settings {
+        Settings {
+            count: Some(5),
+            store: Some(StoreChoice::None),
+            format: Some(Format::Replies),
+            ..Settings::default()
+        }
+    }
+}
+
+impl RunArgs {
+    /// What the arguments set.
+    pub fn settings(&self) -> Settings {
+        let given = |flag: bool| flag.then_some(true);
+        Settings {
+            count: self.count,
+            flood: given(self.expert.flood),
+            batch: self.expert.batch,
+            cpu: self.expert.cpu,
+            verify: self.expert.no_verify.then_some(false),
+            source_id: self.expert.source_id,
+            source_location: self.expert.source_location,
+            source_host: self.expert.source_host,
+            kernel_log: given(self.expert.kernel_log),
+            format: self.format,
+            picture: self.picture.clone(),
+            ..self.store.over(self.probe.settings())
+        }
+    }
+}
+
+impl StoreArgs {
+    /// What the arguments set.
+    pub fn settings(&self) -> Settings {
+        self.over(Settings::default())
+    }
+
+    fn over(&self, settings: Settings) -> Settings {
+        Settings {
+            store: self.store.clone(),
+            store_port: self.store_port,
+            store_password_file: self.store_password_file.clone(),
+            data_dir: self.data_dir.clone(),
+            ..settings
+        }
+    }
+}
+
+fn destination(word: &str) -> Result<String, Mistake> {
+    Form::parse(word).map(|_| word.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

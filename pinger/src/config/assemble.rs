@@ -1,0 +1,224 @@
+//! Settings of several places to one run: precedence, defaults, and the checks across settings.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::value::{
+    BATCH_DEFAULT, BATCH_FLOOD, DATA_DIR_DEFAULT, IN_FLIGHT_MAX, INTERVAL_DEFAULT_NS, SIZE_DEFAULT,
+    TIMEOUT_DEFAULT_NS, TTL_DEFAULT,
+};
+use super::{
+    Asked, DestinationSpec, Format, RunOptions, Settings, Source, StoreChoice, StoreOptions,
+    show_duration,
+};
+use crate::destination::{Form, MAX_DESTINATIONS, too_many};
+use crate::mistake::{Mistake, Mistakes, counted};
+
+/// One run out of what the command line, the config file and the command itself set.
+///
+/// `own` holds the defaults of the command where they differ from those of a run. Destinations of
+/// the command line replace those of the file. `terminal` tells whether standard output is one.
+///
+/// # Errors
+///
+/// All mistakes that show only when settings meet: no destination, too many of them, an id given
+/// twice or to more than one, a timeout with too many probes in flight.
+pub fn assemble(
+    command_line: &Settings,
+    file: &Settings,
+    own: &Settings,
+    terminal: bool,
+) -> Result<RunOptions, Mistakes> {
+    let layers = [command_line, file, own];
+    let mut mistakes = Mistakes::default();
+    let destinations = destinations(&layers, &mut mistakes);
+    mistakes.none_or_all()?;
+    let flood = pick(&layers, |s| s.flood).unwrap_or(false);
+    let batch_default = if flood { BATCH_FLOOD } else { BATCH_DEFAULT };
+    let format_default = if terminal {
+        Format::Live
+    } else {
+        Format::Plain
+    };
+    Ok(RunOptions {
+        interface: pick(&layers, |s| s.interface.clone()),
+        destinations,
+        family: pick(&layers, |s| s.family),
+        count: pick(&layers, |s| s.count),
+        duration: pick(&layers, |s| s.duration),
+        flood,
+        batch: pick(&layers, |s| s.batch).unwrap_or(batch_default),
+        verify: pick(&layers, |s| s.verify).unwrap_or(true),
+        cpu: pick(&layers, |s| s.cpu),
+        source: Source {
+            id: pick(&layers, |s| s.source_id).unwrap_or_default(),
+            location: pick(&layers, |s| s.source_location).unwrap_or_default(),
+            host: pick(&layers, |s| s.source_host).unwrap_or_default(),
+            sourceid: pick(&layers, |s| s.source_sourceid).unwrap_or_default(),
+        },
+        store: store_options(&layers),
+        format: pick(&layers, |s| s.format).unwrap_or(format_default),
+        picture: pick(&layers, |s| s.picture.clone()),
+        kernel_log: pick(&layers, |s| s.kernel_log).unwrap_or(false),
+    })
+}
+
+/// Where the store is, as the first of `layers` that says so has it.
+pub fn store_options(layers: &[&Settings]) -> StoreOptions {
+    StoreOptions {
+        choice: pick(layers, |s| s.store.clone()).unwrap_or(StoreChoice::Embedded),
+        port: pick(layers, |s| s.store_port),
+        password_file: pick(layers, |s| s.store_password_file.clone()),
+        data_dir: pick(layers, |s| s.data_dir.clone())
+            .unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)),
+    }
+}
+
+fn pick<T>(layers: &[&Settings], field: impl Fn(&Settings) -> Option<T>) -> Option<T> {
+    layers.iter().find_map(|settings| field(settings))
+}
+
+/// Everything to probe, with all gaps filled.
+fn destinations(layers: &[&Settings; 3], mistakes: &mut Mistakes) -> Vec<DestinationSpec> {
+    let [command_line, file, own] = layers;
+    let asked = if command_line.destinations.is_empty() {
+        &file.destinations
+    } else {
+        &command_line.destinations
+    };
+    if asked.is_empty() {
+        mistakes.0.push(Mistake::new(
+            "there is nothing to probe: no destination is given",
+            "Name one or more on the command line, for example: pinger run 192.0.2.1\n\
+             or in a list (-f FILE) or a config file (--config FILE).",
+        ));
+    }
+    // Settings that no destination overrides are reported once, not once a destination.
+    let general = Asked::default();
+    let general_mistake = timing(&general, command_line, file, own).err();
+    mistakes.0.extend(
+        general_mistake
+            .clone()
+            .map(|mistake| match &file.timeout_place {
+                Some(place) if command_line.timeout_ns.is_none() => mistake.at(place),
+                _ => mistake,
+            }),
+    );
+
+    let mut count_total = 0;
+    let mut first_with_id = HashMap::new();
+    let mut specs = Vec::with_capacity(asked.len());
+    for asked in asked {
+        let mut complain = |mistake: Mistake| {
+            mistakes.0.push(match &asked.place {
+                Some(place) => mistake.at(place),
+                None => mistake,
+            });
+        };
+        match Form::parse(&asked.host) {
+            Ok(form) => {
+                count_total += form.count() as u128;
+                check_id(asked, &form, &mut first_with_id).unwrap_or_else(&mut complain);
+            }
+            Err(mistake) => complain(mistake),
+        }
+        match timing(asked, command_line, file, own) {
+            Ok((interval_ns, timeout_ns)) => specs.push(DestinationSpec {
+                host: asked.host.clone(),
+                id: asked.id,
+                interval_ns,
+                timeout_ns,
+                size: command_line
+                    .size
+                    .or(asked.size)
+                    .or(file.size)
+                    .unwrap_or(SIZE_DEFAULT),
+                ttl: command_line
+                    .ttl
+                    .or(asked.ttl)
+                    .or(file.ttl)
+                    .unwrap_or(TTL_DEFAULT),
+            }),
+            Err(mistake) if Some(&mistake) == general_mistake.as_ref() => {}
+            Err(mistake) => complain(mistake),
+        }
+    }
+    if count_total > MAX_DESTINATIONS as u128 {
+        mistakes
+            .0
+            .push(too_many("the destinations together are", count_total));
+    }
+    specs
+}
+
+/// An id belongs to one destination only.
+fn check_id<'a>(
+    asked: &'a Asked,
+    form: &Form,
+    first_with_id: &mut HashMap<u64, &'a str>,
+) -> Result<(), Mistake> {
+    let Some(id) = asked.id else { return Ok(()) };
+    if form.count() > 1 {
+        return Err(Mistake::new(
+            format!(
+                "id {id} is given to {}",
+                counted(form.count() as u128, "address")
+            ),
+            "An id names one destination. Leave it out: each address then gets an id of its own\n\
+             that never changes.",
+        ));
+    }
+    match first_with_id.insert(id, &asked.host) {
+        None => Ok(()),
+        Some(first) => Err(Mistake::new(
+            format!(
+                "id {id} is given to {:?}, but {first:?} has it already",
+                asked.host
+            ),
+            "Give each destination its own id, or leave ids out.",
+        )),
+    }
+}
+
+/// Interval and timeout of a destination, nanoseconds.
+fn timing(
+    asked: &Asked,
+    command_line: &Settings,
+    file: &Settings,
+    own: &Settings,
+) -> Result<(u64, u64), Mistake> {
+    let interval_ns = command_line
+        .interval_ns
+        .or(asked.interval_ns)
+        .or(file.interval_ns)
+        .or(own.interval_ns)
+        .unwrap_or(INTERVAL_DEFAULT_NS);
+    let timeout_longest_ns = interval_ns.saturating_mul(IN_FLIGHT_MAX);
+    let given = command_line
+        .timeout_ns
+        .or(asked.timeout_ns)
+        .or(file.timeout_ns)
+        .or(own.timeout_ns);
+    let timeout_ns = given.unwrap_or(TIMEOUT_DEFAULT_NS.min(timeout_longest_ns));
+    if timeout_ns <= timeout_longest_ns {
+        return Ok((interval_ns, timeout_ns));
+    }
+    let interval_shortest_us = timeout_ns.div_ceil(IN_FLIGHT_MAX).div_ceil(1_000);
+    Err(Mistake::new(
+        format!(
+            "timeout {} is too long for interval {}: {} would be in flight",
+            show_duration(timeout_ns),
+            show_duration(interval_ns),
+            counted(u128::from(timeout_ns.div_ceil(interval_ns)), "probe"),
+        ),
+        format!(
+            "An ICMP sequence has 16 bits, so at most {} can be in flight at once.\n\
+             Use a timeout of at most {}, or an interval of at least {interval_shortest_us}us.",
+            counted(u128::from(IN_FLIGHT_MAX), "probe"),
+            show_duration(timeout_longest_ns),
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests;

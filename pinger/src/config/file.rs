@@ -1,0 +1,424 @@
+//! The config file: TOML text to [`Settings`].
+//!
+//! The document is walked by hand instead of through serde, so that one reading finds every
+//! mistake, each with its line and column, and a misspelt key gets a suggestion.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Asked, Settings, Text, value};
+use crate::destination::Form;
+use crate::mistake::{Mistake, Mistakes, listed, nearest};
+
+type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
+type Value<'i> = Spanned<DeValue<'i>>;
+
+/// Keys at the top of the file.
+const GENERAL_KEYS: [&str; 18] = [
+    "interface",
+    "interval",
+    "timeout",
+    "size",
+    "ttl",
+    "count",
+    "duration",
+    "flood",
+    "family",
+    "format",
+    "batch",
+    "cpu",
+    "verify",
+    "kernel_log",
+    "destinations",
+    "destination",
+    "source",
+    "store",
+];
+/// Keys of `[source]`.
+const SOURCE_KEYS: [&str; 4] = ["id", "location", "host", "sourceid"];
+/// Keys of `[store]`.
+const STORE_KEYS: [&str; 4] = ["to", "port", "password_file", "data_dir"];
+/// Keys of a `[[destination]]`.
+const DESTINATION_KEYS: [&str; 6] = ["host", "id", "interval", "timeout", "size", "ttl"];
+
+/// Reads a config file's text.
+///
+/// # Errors
+///
+/// All mistakes in the order of the text: file, line, column, key, what was found and what is
+/// allowed.
+pub fn settings_of_file(file: &Text) -> Result<Settings, Mistakes> {
+    let line_starts = file.body.match_indices('\n').map(|(offset, _)| offset + 1);
+    let mut reader = Reader {
+        file,
+        table: "",
+        line_starts: std::iter::once(0).chain(line_starts).collect(),
+        mistakes: Vec::new(),
+    };
+    let (document, errors) = DeTable::parse_recoverable(&file.body);
+    if errors.is_empty() {
+        let settings = reader.settings(document.get_ref());
+        if reader.mistakes.is_empty() {
+            return Ok(settings);
+        }
+    }
+    let mut line_told = 0;
+    for error in errors {
+        // A second error in one line is nearly always a consequence of the first.
+        let span = error.span().unwrap_or(0..0);
+        let line = reader.line(span.start);
+        if line == line_told {
+            continue;
+        }
+        line_told = line;
+        let advice = "The file is TOML: lines of key = value, texts in \"quotes\", for example\ninterval = \"100ms\"";
+        reader.complain(
+            span,
+            Mistake::new(format!("not TOML: {}", error.message()), advice),
+        );
+    }
+    reader.mistakes.sort_by_key(|(offset, _)| *offset);
+    Err(Mistakes(
+        reader
+            .mistakes
+            .into_iter()
+            .map(|(_, mistake)| mistake)
+            .collect(),
+    ))
+}
+
+/// Walks a document and gathers what is wrong with it.
+struct Reader<'f> {
+    file: &'f Text,
+    /// Name of the table being read; empty at the top.
+    table: &'static str,
+    /// Offset of each line's first byte.
+    line_starts: Vec<usize>,
+    /// Each with its offset in the text.
+    mistakes: Vec<(usize, Mistake)>,
+}
+
+impl Reader<'_> {
+    fn settings(&mut self, table: &DeTable<'_>) -> Settings {
+        let mut settings = Settings::default();
+        let mut short_list = Vec::new();
+        for (key, value) in table {
+            match &**key.get_ref() {
+                "interface" => settings.interface = self.text(key, value, value::interface),
+                "interval" => settings.interval_ns = self.time(key, value, value::interval),
+                "timeout" => {
+                    settings.timeout_ns = self.time(key, value, value::timeout);
+                    settings.timeout_place = Some(self.place(value.span().start));
+                }
+                "size" => settings.size = self.number(key, value, value::size),
+                "ttl" => settings.ttl = self.number(key, value, value::ttl),
+                "count" => settings.count = self.number(key, value, value::count),
+                "duration" => settings.duration = self.time(key, value, value::duration),
+                "flood" => settings.flood = self.flag(key, value),
+                "family" => settings.family = self.text(key, value, value::family),
+                "format" => settings.format = self.text(key, value, value::format),
+                "batch" => settings.batch = self.number(key, value, value::batch),
+                "cpu" => settings.cpu = self.number(key, value, value::cpu),
+                "verify" => settings.verify = self.flag(key, value),
+                "kernel_log" => settings.kernel_log = self.flag(key, value),
+                "destinations" => short_list = self.short_list(key, value),
+                "destination" => settings.destinations = self.destination_tables(key, value),
+                "source" => self.within("source", |r| r.source(key, value, &mut settings)),
+                "store" => self.within("store", |r| r.store(key, value, &mut settings)),
+                _ => self.unknown_key(key, &GENERAL_KEYS),
+            }
+        }
+        // Tables first: where both name an address, the one with own settings stands.
+        settings.destinations.extend(short_list);
+        settings
+    }
+
+    /// Reads one of the tables; what is complained of in it is told with its name.
+    fn within<T>(&mut self, table: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.table = table;
+        let result = read(self);
+        self.table = "";
+        result
+    }
+
+    /// "store.port" or, at the top, "interval".
+    fn full_name(&self, key: &Key<'_>) -> String {
+        match self.table {
+            "" => key.get_ref().to_string(),
+            // The table itself is what is wrong.
+            table if table == key.get_ref() => table.to_owned(),
+            table => format!("{table}.{}", key.get_ref()),
+        }
+    }
+
+    fn source(&mut self, key: &Key<'_>, value: &Value<'_>, settings: &mut Settings) {
+        for (key, value) in self.table(key, value).into_iter().flatten() {
+            let field = match &**key.get_ref() {
+                "id" => &mut settings.source_id,
+                "location" => &mut settings.source_location,
+                "host" => &mut settings.source_host,
+                "sourceid" => &mut settings.source_sourceid,
+                _ => {
+                    self.unknown_key(key, &SOURCE_KEYS);
+                    continue;
+                }
+            };
+            *field = self.number(key, value, value::source_number);
+        }
+    }
+
+    /// `store = "none"` says the same as `[store]` with `to = "none"`.
+    fn store(&mut self, key: &Key<'_>, value: &Value<'_>, settings: &mut Settings) {
+        if matches!(value.get_ref(), DeValue::String(_)) {
+            settings.store = self.text(key, value, value::store);
+            return;
+        }
+        let path = |text: &str| Ok(PathBuf::from(text));
+        for (key, value) in self.table(key, value).into_iter().flatten() {
+            match &**key.get_ref() {
+                "to" => settings.store = self.text(key, value, value::store),
+                "port" => settings.store_port = self.number(key, value, value::port),
+                "password_file" => settings.store_password_file = self.text(key, value, path),
+                "data_dir" => settings.data_dir = self.text(key, value, path),
+                _ => self.unknown_key(key, &STORE_KEYS),
+            }
+        }
+    }
+
+    fn short_list(&mut self, key: &Key<'_>, value: &Value<'_>) -> Vec<Asked> {
+        let DeValue::Array(array) = value.get_ref() else {
+            self.wrong_type::<()>(
+                key,
+                value,
+                "a list such as [\"example.org\", \"10.0.0.0/24\"]",
+            );
+            return Vec::new();
+        };
+        let mut asked = Vec::with_capacity(array.len());
+        for entry in array {
+            if !matches!(entry.get_ref(), DeValue::String(_)) {
+                self.wrong_type::<()>(key, entry, "a list of texts in quotes");
+            } else if let Some(host) = self.text(key, entry, host) {
+                let place = Some(self.place(entry.span().start));
+                asked.push(Asked {
+                    host,
+                    place,
+                    ..Asked::default()
+                });
+            }
+        }
+        asked
+    }
+
+    fn destination_tables(&mut self, key: &Key<'_>, value: &Value<'_>) -> Vec<Asked> {
+        const EXAMPLE: &str = "one or more tables, each under a line [[destination]]";
+        let DeValue::Array(array) = value.get_ref() else {
+            self.wrong_type::<()>(key, value, EXAMPLE);
+            return Vec::new();
+        };
+        let mut asked = Vec::with_capacity(array.len());
+        for entry in array {
+            match entry.get_ref() {
+                DeValue::Table(table) => asked.extend(self.within("destination", |reader| {
+                    reader.destination(entry.span(), table)
+                })),
+                _ => drop(self.wrong_type::<()>(key, entry, EXAMPLE)),
+            }
+        }
+        asked
+    }
+
+    /// One `[[destination]]`; `None` if it names no valid host.
+    fn destination(&mut self, span: Range<usize>, table: &DeTable<'_>) -> Option<Asked> {
+        let mut asked = Asked {
+            place: Some(self.place(span.start)),
+            ..Asked::default()
+        };
+        let mut valid = false;
+        let mut named = false;
+        for (key, value) in table {
+            match &**key.get_ref() {
+                "host" => {
+                    named = true;
+                    if let Some(host) = self.text(key, value, host) {
+                        valid = true;
+                        asked.host = host;
+                    }
+                }
+                "id" => asked.id = self.number(key, value, value::id),
+                "interval" => asked.interval_ns = self.time(key, value, value::interval),
+                "timeout" => asked.timeout_ns = self.time(key, value, value::timeout),
+                "size" => asked.size = self.number(key, value, value::size),
+                "ttl" => asked.ttl = self.number(key, value, value::ttl),
+                _ => self.unknown_key(key, &DESTINATION_KEYS),
+            }
+        }
+        if !named {
+            let advice = "Add a line such as host = \"example.org\" under [[destination]].";
+            self.complain(span, Mistake::new("this destination has no host", advice));
+        }
+        valid.then_some(asked)
+    }
+
+    fn text<T>(
+        &mut self,
+        key: &Key<'_>,
+        value: &Value<'_>,
+        check: impl Fn(&str) -> Result<T, Mistake>,
+    ) -> Option<T> {
+        match value.get_ref() {
+            DeValue::String(text) => self.checked(key, value, check(text)),
+            _ => self.wrong_type(key, value, "a text in quotes"),
+        }
+    }
+
+    /// A duration: a number without unit is a mistake of its own.
+    fn time<T>(
+        &mut self,
+        key: &Key<'_>,
+        value: &Value<'_>,
+        check: impl Fn(&str) -> Result<T, Mistake>,
+    ) -> Option<T> {
+        let found = match value.get_ref() {
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            _ => return self.text(key, value, check),
+        };
+        let what = format!("{found} has no unit");
+        let advice = format!(
+            "Write number and unit in quotes: {name} = \"{found}s\" or {name} = \"{found}ms\".",
+            name = key.get_ref()
+        );
+        self.checked(key, value, Err(Mistake::new(what, advice)))
+    }
+
+    fn number<T>(
+        &mut self,
+        key: &Key<'_>,
+        value: &Value<'_>,
+        check: impl Fn(&str) -> Result<T, Mistake>,
+    ) -> Option<T> {
+        match value.get_ref() {
+            DeValue::Integer(number) => {
+                let decimal = i128::from_str_radix(number.as_str(), number.radix());
+                let text = decimal.map_or_else(|_| number.to_string(), |n| n.to_string());
+                self.checked(key, value, check(&text))
+            }
+            DeValue::String(text) if check(text).is_ok() => {
+                self.wrong_type(key, value, "a number, without quotes")
+            }
+            DeValue::String(text) => self.checked(key, value, check(text)),
+            _ => self.wrong_type(key, value, "a whole number"),
+        }
+    }
+
+    fn flag(&mut self, key: &Key<'_>, value: &Value<'_>) -> Option<bool> {
+        match value.get_ref() {
+            DeValue::Boolean(flag) => Some(*flag),
+            _ => self.wrong_type(key, value, "true or false, without quotes"),
+        }
+    }
+
+    fn table<'t, 'i>(&mut self, key: &Key<'_>, value: &'t Value<'i>) -> Option<&'t DeTable<'i>> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(table),
+            _ => self.wrong_type(key, value, &format!("a table: a line [{}]", key.get_ref())),
+        }
+    }
+
+    fn checked<T>(
+        &mut self,
+        key: &Key<'_>,
+        value: &Value<'_>,
+        result: Result<T, Mistake>,
+    ) -> Option<T> {
+        let name = self.full_name(key);
+        result
+            .map_err(|mistake| self.complain(value.span(), mistake.at(name)))
+            .ok()
+    }
+
+    fn wrong_type<T>(&mut self, key: &Key<'_>, value: &Value<'_>, wanted: &str) -> Option<T> {
+        let found = match value.get_ref() {
+            DeValue::String(_) => "a text",
+            DeValue::Integer(_) => "a number",
+            DeValue::Float(_) => "a number with a fraction",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        let what = format!("{}: found {found}", self.full_name(key));
+        self.complain(
+            value.span(),
+            Mistake::new(what, format!("It must be {wanted}.")),
+        );
+        None
+    }
+
+    fn unknown_key(&mut self, key: &Key<'_>, allowed: &[&str]) {
+        let table = self.table;
+        let name = &**key.get_ref();
+        let mut advice = String::new();
+        let homes = [
+            ("source", &SOURCE_KEYS[..]),
+            ("store", &STORE_KEYS),
+            ("", &GENERAL_KEYS),
+        ];
+        // "host" and "id" stand in two tables each; nobody misses them at the top by accident.
+        let home = homes
+            .iter()
+            .find(|(home, keys)| *home != table && keys.contains(&name));
+        // Writing to a String cannot fail.
+        let _ = match (nearest(name, allowed), home) {
+            (Some(meant), _) => write!(advice, "Did you mean {meant}? "),
+            (None, Some((home, _))) if !home.is_empty() => {
+                write!(advice, "It belongs under [{home}]. ")
+            }
+            (None, Some(_)) => write!(advice, "It belongs at the top, before the first [table]. "),
+            (None, None) => Ok(()),
+        };
+        let here = if table.is_empty() {
+            "at the top".into()
+        } else {
+            format!("in [{table}]")
+        };
+        let _ = write!(advice, "Allowed {here}:\n{}.", listed(allowed));
+        self.complain(
+            key.span(),
+            Mistake::new(format!("there is no setting {name:?}"), advice),
+        );
+    }
+
+    fn complain(&mut self, span: Range<usize>, mistake: Mistake) {
+        self.mistakes
+            .push((span.start, mistake.at(self.place(span.start))));
+    }
+
+    /// Lines are counted from one.
+    fn line(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= offset)
+    }
+
+    /// "file:line:column", both counted from one, columns in characters.
+    fn place(&self, offset: usize) -> String {
+        let line = self.line(offset);
+        let before = self
+            .file
+            .body
+            .get(self.line_starts[line - 1]..offset)
+            .unwrap_or_default();
+        format!("{}:{line}:{}", self.file.name, before.chars().count() + 1)
+    }
+}
+
+fn host(text: &str) -> Result<String, Mistake> {
+    Form::parse(text).map(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Destinations as flows: what is constant on the wire, and how the kernel program finds it.
+//!
+//! In: destinations and their identifiers. Out: the keys and values of the kernel program's flow
+//! table, the runs of slots, and the prepared frames. Pure.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use pinger_ebpf::layout::{Flow, FlowKey, Payload};
+
+use crate::destination::{Destination, FlowIndex};
+use crate::flight::{RUN_MAX, Runs};
+use crate::packet::{self, Frames};
+use crate::schedule::Schedule;
+
+/// In a flood, the slots of all flows together: as many probes as may be sent within a second's
+/// timeout before the oldest lost one holds the others up.
+const FLOOD_SLOTS: u64 = 1 << 20;
+
+/// All flows of a run, one a destination, in the same order.
+pub struct Flows {
+    destinations: Vec<Destination>,
+    identifiers: Vec<u16>,
+    payload: Payload,
+}
+
+/// An address as keys and events hold it: 16 bytes, IPv4 as `::ffff:a.b.c.d`.
+fn address_bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => Ipv6Addr::octets(&v6),
+    }
+}
+
+impl Flows {
+    /// Flows for destinations with an identifier each.
+    ///
+    /// # Panics
+    ///
+    /// If the two lists differ in length.
+    pub fn new(destinations: Vec<Destination>, identifiers: Vec<u16>) -> Self {
+        assert_eq!(
+            destinations.len(),
+            identifiers.len(),
+            "an identifier for each destination"
+        );
+        Self {
+            destinations,
+            identifiers,
+            payload: packet::pattern(),
+        }
+    }
+
+    /// The destinations, by flow index.
+    pub fn destinations(&self) -> &[Destination] {
+        &self.destinations
+    }
+
+    /// The identifiers on the wire, by flow index.
+    pub fn identifiers(&self) -> &[u16] {
+        &self.identifiers
+    }
+
+    /// What all probes carry behind their cookies.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// A run of slots for each flow, as long as its interval and timeout ask for.
+    pub fn runs(&self, schedule: &Schedule) -> Runs {
+        let mut runs = Runs::default();
+        let flood = (FLOOD_SLOTS / self.destinations.len().max(1) as u64).clamp(2, RUN_MAX);
+        for index in 0..self.destinations.len() {
+            let cycle = schedule.cycle_of(FlowIndex(index as u32));
+            runs.push(if cycle.interval_ns == 0 {
+                flood
+            } else {
+                cycle.in_flight_max()
+            });
+        }
+        runs
+    }
+
+    /// The kernel program's flow table.
+    pub fn table(&self, runs: &Runs) -> Vec<(FlowKey, Flow)> {
+        let flow = |(index, (destination, identifier)): (usize, (&Destination, &u16))| {
+            let key = FlowKey {
+                address: address_bytes(destination.address),
+                identifier: *identifier,
+                protocol: destination.protocol as u8,
+                reserved: 0,
+            };
+            let index = index as u32;
+            let run = runs.of(FlowIndex(index));
+            let flow = Flow {
+                index,
+                slot_base: run.base,
+                slot_mask: run.mask,
+                payload_len: destination.size,
+                payload: 0,
+            };
+            (key, flow)
+        };
+        self.destinations
+            .iter()
+            .zip(&self.identifiers)
+            .enumerate()
+            .map(flow)
+            .collect()
+    }
+
+    /// The prepared frames; `source` gives the address each flow is probed from.
+    pub fn frames(&self, source: impl Fn(FlowIndex) -> IpAddr) -> Frames {
+        Frames::prepare(&self.destinations, &self.identifiers, source, &self.payload)
+    }
+
+    /// Prepares one flow's frame anew, for another source address.
+    pub fn readdress(&self, frames: &mut Frames, flow: FlowIndex, source: IpAddr) {
+        let index = flow.0 as usize;
+        let destination = &self.destinations[index];
+        frames.readdress(
+            flow,
+            destination,
+            source,
+            self.identifiers[index],
+            &self.payload,
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! The table of the live screen: one row a destination.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+
+use super::head::loss_mood;
+use crate::stats::DestinationStats;
+use crate::view::columns::{self, Column, Placed};
+use crate::view::screen::Screen;
+use crate::view::spark;
+use crate::view::theme::{Mood, Theme};
+use crate::view::units::{self, Scale};
+
+/// Draws the heading and the rows of the page.
+pub(super) fn table(screen: &mut Screen, mut area: Rect, buffer: &mut Buffer, theme: Theme) {
+    let heading = super::take(&mut area, 1);
+    screen.table.set_page(area.height.into());
+    if heading.height == 0 {
+        return;
+    }
+    let table = &screen.table;
+    let placed = columns::place(area.width, table.name_width(), table.address_width());
+    for column in &placed {
+        draw_heading(screen, column, heading, buffer, theme);
+    }
+    for (index, y) in table.visible().iter().zip(area.top()..area.bottom()) {
+        let destination = &screen.snapshot.destinations[*index as usize];
+        for column in &placed {
+            draw_cell(
+                destination,
+                screen.scale,
+                column,
+                (area.x, y),
+                buffer,
+                theme,
+            );
+        }
+    }
+    if table.len() == 0 && area.height > 0 {
+        let text = if table.filter().is_empty() {
+            "no destinations yet".to_owned()
+        } else {
+            format!(
+                "no destination contains “{}”: Esc shows all",
+                table.filter()
+            )
+        };
+        buffer.set_stringn(area.x, area.y, text, area.width.into(), theme.quiet());
+    }
+}
+
+/// What the page shows of the list, for the footer.
+pub(super) fn position(screen: &Screen) -> String {
+    let table = &screen.table;
+    let (sort, descending) = table.sort();
+    let arrow = if descending { '▼' } else { '▲' };
+    let rows = table.visible().len();
+    let first = if rows == 0 { 0 } else { table.top() + 1 };
+    let range = format!(
+        "{}–{} of {}",
+        units::grouped(first as u64),
+        units::grouped((table.top() + rows) as u64),
+        units::grouped(table.len() as u64)
+    );
+    let filter = match table.filter() {
+        "" => String::new(),
+        text => format!("with “{}”  ", columns::shorten(text, 16)),
+    };
+    format!("{filter}{} {arrow}  {range}", sort.name())
+}
+
+fn draw_heading(screen: &Screen, placed: &Placed, line: Rect, buffer: &mut Buffer, theme: Theme) {
+    let column = placed.column;
+    let mut text = column.heading().to_owned();
+    if column.is_rtt() {
+        text = format!("{text} {}", screen.scale.unit());
+    }
+    let (sort, descending) = screen.table.sort();
+    let sorts = column.sort() == Some(sort);
+    if sorts {
+        text.push(if descending { '▼' } else { '▲' });
+    }
+    let style = if sorts {
+        theme.accent()
+    } else {
+        theme.strong()
+    };
+    let width = usize::from(placed.width);
+    let text = if column.is_left() {
+        format!("{text:<width$}")
+    } else {
+        format!("{text:>width$}")
+    };
+    buffer.set_stringn(line.x + placed.x, line.y, text, width, style);
+}
+
+fn draw_cell(
+    destination: &DestinationStats,
+    scale: Scale,
+    placed: &Placed,
+    (left, y): (u16, u16),
+    buffer: &mut Buffer,
+    theme: Theme,
+) {
+    let width = usize::from(placed.width);
+    let x = left + placed.x;
+    if placed.column == Column::Recent {
+        draw_recent(destination, (x, y), width, buffer, theme);
+        return;
+    }
+    let (text, mood) = cell(destination, scale, placed.column, width);
+    let style = theme.mood(mood);
+    if placed.column.is_left() {
+        buffer.set_stringn(x, y, columns::shorten(&text, width), width, style);
+    } else {
+        buffer.set_stringn(x, y, format!("{text:>width$}"), width, style);
+    }
+}
+
+/// The bars end at the right, so that the newest result is always in the same place.
+fn draw_recent(
+    destination: &DestinationStats,
+    (x, y): (u16, u16),
+    width: usize,
+    buffer: &mut Buffer,
+    theme: Theme,
+) {
+    let count = destination.recent.len().min(width);
+    let first = x + (width - count) as u16;
+    for (x, symbol) in (first..).zip(spark::bars(&destination.recent, width)) {
+        let style = if symbol == spark::LOST {
+            theme.mood(Mood::Alarm)
+        } else {
+            theme.bar()
+        };
+        buffer[(x, y)].set_char(symbol).set_style(style);
+    }
+}
+
+fn cell(
+    destination: &DestinationStats,
+    scale: Scale,
+    column: Column,
+    width: usize,
+) -> (String, Mood) {
+    let rtt = &destination.rtt;
+    let ns = match column {
+        Column::Name => return (destination.name.to_string(), Mood::Plain),
+        Column::Address => return (address(destination), Mood::Quiet),
+        Column::Sent => return (units::count_in(destination.counts.sent, width), Mood::Plain),
+        Column::Loss => {
+            let loss = destination.counts.loss_percent();
+            return (units::percent(loss), loss_mood(loss));
+        }
+        Column::Recent => return (String::new(), Mood::Plain),
+        Column::Last => destination.last_ns,
+        Column::Min => Some(rtt.min_ns),
+        Column::P50 => Some(rtt.p50_ns),
+        Column::P99 => Some(rtt.p99_ns),
+        Column::Max => Some(rtt.max_ns),
+    };
+    match ns {
+        Some(ns) if rtt.count > 0 => (scale.format(ns), Mood::Plain),
+        _ => ("–".to_owned(), Mood::Quiet),
+    }
+}
+
+/// The address, unless the name says it already.
+fn address(destination: &DestinationStats) -> String {
+    if destination.name.parse() == Ok(destination.address) {
+        String::new()
+    } else {
+        destination.address.to_string()
+    }
+}
