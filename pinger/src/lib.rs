@@ -9,6 +9,7 @@ pub mod mistake;
 pub mod destination;
 pub mod schedule;
 pub mod packet;
+pub mod route;
 pub mod flight;
 pub mod flow;
 pub mod link;

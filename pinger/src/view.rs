@@ -29,6 +29,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::config::Format;
+use crate::destination::Destination;
 use crate::result::ProbeResult;
 use crate::stats::Snapshot;
 
@@ -199,12 +200,14 @@ pub trait View {
     fn period(&self) -> Duration;
 }
 
-/// The view for a format.
-pub fn open(format: Format) -> Box<dyn View> {
+/// The view for a format; `destinations` are those of the run, by flow index.
+pub fn open(format: Format, destinations: &Arc<[Destination]>) -> Box<dyn View> {
+    let (out, err) = (io::stdout(), io::stderr());
     match format {
         Format::Live => Box::new(Live::new()),
-        Format::Plain => Box::new(Plain::new(io::stdout(), io::stderr())),
-        Format::Json => Box::new(Json::new(io::stdout(), io::stderr())),
+        Format::Plain => Box::new(Plain::new(out, err)),
+        Format::Json => Box::new(Json::new(out, err)),
+        Format::Replies => Box::new(Ping::new(Arc::clone(destinations), out, err)),
     }
 }
 

@@ -3,9 +3,7 @@
 
 use std::net::IpAddr;
 
-use etherparse::{
-    IcmpEchoHeader, Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice,
-};
+use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice};
 
 use super::rng::Rng;
 use super::scenario::Faults;
@@ -38,11 +36,19 @@ pub fn read(frame: &[u8]) -> Result<Request, String> {
             if header.header_checksum != header.calc_header_checksum() {
                 return Err("wrong IPv4 checksum".to_owned());
             }
-            (IpAddr::from(header.source), IpAddr::from(header.destination), header.time_to_live)
+            (
+                IpAddr::from(header.source),
+                IpAddr::from(header.destination),
+                header.time_to_live,
+            )
         }
         NetSlice::Ipv6(ip) => {
             let header = ip.header();
-            (header.source_addr().into(), header.destination_addr().into(), header.hop_limit())
+            (
+                header.source_addr().into(),
+                header.destination_addr().into(),
+                header.hop_limit(),
+            )
         }
         NetSlice::Arp(_) => return Err("an ARP packet".to_owned()),
     };
@@ -127,12 +133,21 @@ fn answer(request: &Request, faults: &Faults, rng: &mut Rng) -> (Vec<u8>, Nature
         }
         payload.resize(len, 0x77);
     }
-    let mut nature = Nature::Genuine { mismatch_at, hop_limit };
+    let mut nature = Nature::Genuine {
+        mismatch_at,
+        hop_limit,
+    };
     if rng.chance(faults.corrupt_cookie) && cookie_len == 8 {
         payload[rng.below(8) as usize] ^= 1 << rng.below(8);
         nature = Nature::Foreign;
     }
-    let mut frame = reply(request, request.identifier, request.sequence, &payload, hop_limit);
+    let mut frame = reply(
+        request,
+        request.identifier,
+        request.sequence,
+        &payload,
+        hop_limit,
+    );
     if rng.chance(faults.corrupt_header) && cookie_len == 8 {
         corrupt_header(&mut frame, request.to.is_ipv4(), rng);
         nature = Nature::Foreign;
@@ -171,7 +186,11 @@ fn forged(request: &Request, rng: &mut Rng) -> Vec<u8> {
             }
         }
     }
-    let forged = Request { to: from, payload: Vec::new(), ..*request };
+    let forged = Request {
+        to: from,
+        payload: Vec::new(),
+        ..*request
+    };
     reply(&forged, identifier, sequence, &payload, 64)
 }
 
@@ -213,7 +232,8 @@ fn reply(request: &Request, id: u16, seq: u16, payload: &[u8], hop_limit: u8) ->
                 ..Default::default()
             };
             frame.extend_from_slice(&ip.to_bytes());
-            let checksum = Icmpv6Type::EchoReply(echo).calc_checksum(from.octets(), to.octets(), payload);
+            let checksum =
+                Icmpv6Type::EchoReply(echo).calc_checksum(from.octets(), to.octets(), payload);
             (129, checksum.expect("a payload of less than 4 GB"))
         }
         (from, to) => unreachable!("from {from} to {to}"),

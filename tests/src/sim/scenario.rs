@@ -65,8 +65,6 @@ pub struct Run {
     pub batch: usize,
     /// In a flood, the most probes in flight.
     pub in_flight: u64,
-    /// In a flood, slots of each flow.
-    pub flood_slots: u64,
     /// Events that the ring buffer holds.
     pub ring: usize,
     /// Notes that the queue to the stats keeper holds.
@@ -84,7 +82,6 @@ impl Default for Run {
             flood: false,
             batch: 1,
             in_flight: 256,
-            flood_slots: 64,
             ring: 1 << 16,
             notes: 1 << 16,
             gather_us: 200,
