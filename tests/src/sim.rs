@@ -37,9 +37,6 @@ const MS: u64 = 1_000_000;
 const START_NS: u64 = 3_600_000 * MS;
 /// The soonest that a sender that does not sleep comes back.
 const SPIN_NS: u64 = 100;
-/// Each how many steps all destinations' sums are checked instead of the totals'.
-const WHOLE_CHECK_STEPS: u64 = 1 << 12;
-
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -115,7 +112,6 @@ struct World<'a> {
     keeper: StatsKeeper,
     results: Vec<ProbeResult>,
     rng: Rng,
-    steps: u64,
 }
 
 impl<'a> World<'a> {
@@ -181,7 +177,6 @@ impl<'a> World<'a> {
             keeper,
             results: Vec::new(),
             rng,
-            steps: 0,
         }
     }
 
@@ -198,8 +193,8 @@ impl<'a> World<'a> {
             let change_ns = changes
                 .front()
                 .map_or(u64::MAX, |c| START_NS + c.at_ms * MS);
-            self.network
-                .advance_to(wake_ns.min(gather_at_ns).min(change_ns));
+            let look_ns = self.gather_ns(gather_at_ns);
+            self.network.advance_to(wake_ns.min(look_ns).min(change_ns));
             let now_ns = self.network.now_ns();
             if now_ns >= change_ns
                 && let Some(change) = changes.pop_front()
@@ -231,14 +226,26 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// When the stats keeper looks next, so that it finds something: what is there waits for its
+    /// time, and nothing comes before the next arrival.
+    fn gather_ns(&self, at_ns: u64) -> u64 {
+        let events = self.network.with(|inner| !inner.kernel.ring.is_empty());
+        if events || !self.notes.queue.is_empty() {
+            return at_ns;
+        }
+        let arrival_ns = self.network.next_arrival_ns();
+        arrival_ns.map_or(u64::MAX, |arrival_ns| at_ns.max(arrival_ns))
+    }
+
     fn poll(&mut self, now_ns: u64) -> Poll {
         let network = &self.network;
         let mut link = SimLink::new(network);
         let poll = self
             .engine
             .poll(&|| network.read_ns(), &mut link, &mut self.notes);
-        if !matches!(poll, Poll::At(at_ns) if at_ns <= network.now_ns()) {
-            network.with(|inner| inner.truth.idle.push(now_ns));
+        let then_ns = network.now_ns();
+        if !matches!(poll, Poll::At(at_ns) if at_ns <= then_ns) {
+            network.with(|inner| inner.truth.idle.push((now_ns, then_ns)));
         }
         poll
     }
@@ -279,7 +286,10 @@ impl<'a> World<'a> {
             .with(|inner| std::mem::take(&mut inner.kernel.ring));
         while let Some(note) = self.notes.queue.pop_front() {
             self.results.extend(self.keeper.note(note));
-            self.check_totals()?;
+            self.check_sums(match note {
+                Note::Sent { flow } | Note::Ended { flow, .. } => Some(flow),
+                Note::Skipped { .. } => None,
+            })?;
         }
         for event in events {
             let Some(result) = self.keeper.event(&event) else {
@@ -287,31 +297,32 @@ impl<'a> World<'a> {
             };
             self.notes.answered += u64::from(result.outcome == Outcome::Reply);
             self.results.push(result);
-            self.check_totals()?;
+            self.check_sums(Some(result.flow))?;
         }
         self.network.with(|inner| inner.truth.failure())
     }
 
-    fn check_totals(&mut self) -> Result<(), String> {
-        self.steps += 1;
+    /// The sum that holds at every moment, in the totals and for the destination just touched.
+    fn check_sums(&self, flow: Option<FlowIndex>) -> Result<(), String> {
         check_sum("the totals", self.keeper.totals())?;
-        if self.steps.is_multiple_of(WHOLE_CHECK_STEPS) {
-            self.check_destinations()?;
-        }
-        Ok(())
-    }
-
-    fn check_destinations(&self) -> Result<(), String> {
-        let snapshot = self.keeper.snapshot(&Outside::default(), true);
-        for destination in &snapshot.destinations {
-            check_sum(&destination.name, &destination.counts)?;
-        }
-        Ok(())
+        flow.map_or(Ok(()), |flow| {
+            check_sum("a destination's counts", self.keeper.counts_of(flow))
+        })
     }
 
     /// All that can only be said at the end.
     fn check(&self) -> Result<(), String> {
-        self.check_destinations()?;
+        let snapshot = self.keeper.snapshot(&Outside::default(), true);
+        let sum = |count: fn(&Counts) -> u64| {
+            snapshot
+                .destinations
+                .iter()
+                .map(|d| count(&d.counts))
+                .sum::<u64>()
+        };
+        if sum(|c| c.sent) != snapshot.totals.sent || sum(|c| c.late) != snapshot.totals.late {
+            return Err("the destinations' counts are not the totals'".to_owned());
+        }
         if self.notes.overfull {
             return Err("the engine pushed a note without room".to_owned());
         }

@@ -143,6 +143,15 @@ impl StatsKeeper {
         &self.totals
     }
 
+    /// The counts of one destination.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such flow.
+    pub fn counts_of(&self, flow: FlowIndex) -> &Counts {
+        &self.flows[flow.0 as usize].counts
+    }
+
     /// Takes a note of the engine's. Returns the result if the note ends a probe.
     pub fn note(&mut self, note: Note) -> Option<ProbeResult> {
         match note {

@@ -7,6 +7,7 @@ use pinger::destination::Destination;
 use pinger::packet;
 use pinger::result::{Answer, Outcome, ProbeResult};
 use pinger_ebpf::cookie::cookie;
+use pinger_ebpf::layout::Payload;
 use zerocopy::IntoBytes;
 
 use super::host::{Nature, Request};
@@ -48,12 +49,9 @@ impl Target {
 
     /// The probe whose slot a probe shares at a time: itself, or a newer one.
     fn occupant(&self, sequence: u64, at_ns: u64) -> Option<&Probe> {
-        let newer = self
-            .probes
-            .iter()
-            .rev()
-            .skip_while(|probe| probe.tx_ns >= at_ns);
-        newer
+        let sent = self.probes.partition_point(|probe| probe.tx_ns < at_ns);
+        let newest = self.probes[..sent].iter().rev();
+        newest
             .take_while(|probe| probe.sequence >= sequence)
             .find(|probe| (probe.sequence - sequence).is_multiple_of(self.run))
     }
@@ -109,12 +107,13 @@ pub struct Truth {
     pub no_frame: u64,
     /// For each hop, since when it is up or down, in order.
     pub hops: Vec<Vec<(u64, bool)>>,
-    /// When the sender had nothing more to do before a later time.
-    pub idle: Vec<u64>,
+    /// Polls, from when to when, after which the sender had nothing more to do for a while.
+    pub idle: Vec<(u64, u64)>,
     /// Packets of ours that passed because their slot's state kept only 16 bits of the sequence.
     pub unknowable: u64,
     start_ns: u64,
     secret: [u64; 2],
+    pattern: Payload,
     by_key: HashMap<(std::net::IpAddr, u16), u32>,
     failure: Option<String>,
 }
@@ -137,6 +136,7 @@ impl Truth {
             unknowable: 0,
             start_ns,
             secret,
+            pattern: packet::pattern(),
             by_key,
             failure: None,
         }
@@ -176,11 +176,11 @@ impl Truth {
         // The sequence is the next one whose low bits are those on the wire.
         let from = target.probes.last().map_or(0, |probe| probe.sequence + 1);
         let sequence = from + u64::from(request.sequence.wrapping_sub(from as u16));
-        let mut payload = packet::pattern();
-        if request.payload.len() >= 8 {
-            payload.words[0] = cookie(self.secret, flow, sequence).to_le();
+        let mut wanted = self.pattern.as_bytes()[..target.destination.size.into()].to_vec();
+        if let Some(first) = wanted.first_chunk_mut() {
+            *first = cookie(self.secret, flow, sequence).to_le_bytes();
         }
-        let right = request.payload == payload.as_bytes()[..usize::from(target.destination.size)]
+        let right = request.payload == wanted
             && request.hop_limit == target.destination.ttl
             && frame[..6] == super::mac(hop)
             && is_up;
@@ -336,8 +336,10 @@ impl Truth {
         let first = probe.arrivals.first();
         // Who was faster can be told unless the sender was held up around the deadline.
         let in_time = first.is_some_and(|first| first.rx_ns <= deadline_ns);
-        let idle = self.idle.partition_point(|idle_ns| *idle_ns < deadline_ns);
-        let idle_ns = self.idle.get(idle).copied().unwrap_or(u64::MAX);
+        let idle = self
+            .idle
+            .partition_point(|(from_ns, _)| *from_ns < deadline_ns);
+        let idle_ns = self.idle.get(idle).map_or(u64::MAX, |(_, to_ns)| *to_ns);
         let too_late = first.is_none_or(|first| first.rx_ns > idle_ns);
         let endings: &[Outcome] = match (probe.refused, in_time, too_late) {
             (true, ..) => &[Outcome::SendFailed],
@@ -357,7 +359,9 @@ impl Truth {
         if expected.contains(&found) {
             Ok(())
         } else {
-            Err(format!("expected one of {expected:#?}"))
+            Err(format!(
+                "in time {in_time}, the sender idle at {idle_ns}: expected one of {expected:#?}"
+            ))
         }
     }
 }
