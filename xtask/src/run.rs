@@ -29,7 +29,7 @@ pub const PROGRAM_VARIABLE: &str = "PINGER_BIN";
 pub fn command(arguments: &[OsString]) -> Result<i32> {
     let needs = Needs {
         build: true,
-        lab: true,
+        lab: !request::is_question(arguments),
         engine: if request::brings_own_store(arguments) {
             Engine::None
         } else {
@@ -79,6 +79,11 @@ pub fn program(needs: Needs) -> Result<(PathBuf, Vec<(&'static str, OsString)>)>
         return Ok((named, Vec::new()));
     }
     let tools = setup::ensure(needs)?;
+    ensure!(
+        !needs.lab || process::is_root(),
+        "sending probes needs root, and so does the lab: {}",
+        process::as_root("run")
+    );
     let built = build::build(&tools)?;
     Ok((built.program, tools.environment()))
 }

@@ -299,7 +299,7 @@ impl Turn {
     fn take() -> Result<Self> {
         ensure!(
             process::is_root(),
-            "the lab needs root: {}",
+            "changing the lab needs root, for example: {}",
             process::as_root("lab up")
         );
         loop {
