@@ -27,15 +27,13 @@ pub const PROGRAM_VARIABLE: &str = "PINGER_BIN";
 /// # Errors
 /// Something could not be got, built or made; pinger was not started.
 pub fn command(arguments: &[OsString]) -> Result<i32> {
+    let probes = !request::is_question(arguments);
+    let embedded = probes && !request::brings_own_store(arguments);
+    let engine = if embedded { Engine::Any } else { Engine::None };
     let needs = Needs {
-        build: true,
-        lab: !request::is_question(arguments),
-        engine: if request::brings_own_store(arguments) {
-            Engine::None
-        } else {
-            Engine::Any
-        },
-        fping: false,
+        lab: probes,
+        engine,
+        ..Needs::BUILD
     };
     let (program, environment) = program(needs)?;
     let request = Request::read(arguments, &options_of(&help(&program)));
