@@ -214,6 +214,10 @@ pub struct SqlArgs {
     /// One statement in ClickHouse's SQL; - reads it from standard input
     #[arg(value_name = "QUERY")]
     pub query: String,
+    /// Format of the answer, as ClickHouse names it: CSV, JSONEachRow, Vertical, … [default:
+    /// PrettyCompact on a terminal, TSVWithNames otherwise]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
     /// Where the store is.
     #[command(flatten)]
     pub store: StoreArgs,

@@ -79,6 +79,8 @@ pub trait Sink {
 pub struct Limits {
     /// Probes to each destination; `None`: no end.
     pub count: Option<u64>,
+    /// Only probes due before this leave, CLOCK_MONOTONIC nanoseconds; `u64::MAX`: no end.
+    pub until_ns: u64,
     /// The most probes in one flush.
     pub batch: usize,
     /// In a flood, the most probes in flight.
@@ -89,6 +91,22 @@ pub struct Limits {
 struct Readings {
     next: u64,
     end: u64,
+    /// How many turns there are in all.
+    turns: u64,
+}
+
+impl Readings {
+    fn of(cycle: &Cycle, limits: &Limits) -> Self {
+        let by_count = limits.count.map(|count| count.saturating_mul(cycle.len()));
+        let turns = by_count
+            .unwrap_or(u64::MAX)
+            .min(cycle.turns_before(limits.until_ns));
+        Self {
+            next: 0,
+            end: 0,
+            turns,
+        }
+    }
 }
 
 /// See the module's description.
@@ -154,7 +172,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let readings = schedule
             .cycles()
             .iter()
-            .map(|_| Readings { next: 0, end: 0 })
+            .map(|cycle| Readings::of(cycle, &limits))
             .collect();
         let queued = Vec::with_capacity(limits.batch);
         Self {
@@ -214,15 +232,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
 
     /// Whether a cycle sends no more.
     fn finished(&self, index: usize) -> bool {
-        self.stopping || self.readings[index].next >= self.turns_max(index)
-    }
-
-    /// How many turns a cycle has until every flow has had its count.
-    fn turns_max(&self, index: usize) -> u64 {
-        let flows = self.schedule.cycles()[index].len();
-        self.limits
-            .count
-            .map_or(u64::MAX, |count| count.saturating_mul(flows))
+        self.stopping || self.readings[index].next >= self.readings[index].turns
     }
 
     /// Ends the probes of a cycle whose timeout has passed, in the order in which they were sent.
@@ -309,7 +319,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         if rounds == 0 || sink.room() == 0 {
             return;
         }
-        let turns = (rounds * cycle.len()).min(self.turns_max(index) - next);
+        let turns = (rounds * cycle.len()).min(self.readings[index].turns - next);
         self.readings[index].next += turns;
         sink.push(Note::Skipped { turns });
     }
@@ -318,7 +328,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
     /// to two notes for each probe), and, in a flood, under the limit of probes in flight.
     fn may_send(&self, index: usize, sink: &impl Sink) -> bool {
         let cycle = &self.schedule.cycles()[index];
-        let Readings { next, end } = self.readings[index];
+        let Readings { next, end, .. } = self.readings[index];
         let capacity = self.flight.run(cycle.turn(next).flow) * cycle.len();
         let in_flight = self.sent.saturating_sub(self.ended + sink.answered());
         next - end < capacity

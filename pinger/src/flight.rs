@@ -70,6 +70,11 @@ pub struct Run {
     pub mask: u32,
 }
 
+/// How many slots a flow needs for so many probes in flight, at most [`RUN_MAX`].
+pub fn run_len(probes: u64) -> u64 {
+    probes.clamp(1, RUN_MAX).next_power_of_two()
+}
+
 /// Assigns each flow its run of slots.
 #[derive(Clone, Debug, Default)]
 pub struct Runs {
@@ -80,7 +85,7 @@ pub struct Runs {
 impl Runs {
     /// Gives the next flow room for `probes` in flight at once, at most [`RUN_MAX`].
     pub fn push(&mut self, probes: u64) {
-        let len = probes.clamp(1, RUN_MAX).next_power_of_two() as u32;
+        let len = run_len(probes) as u32;
         self.runs.push(Run {
             base: self.slots,
             mask: len - 1,

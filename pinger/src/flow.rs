@@ -3,12 +3,12 @@
 //! In: destinations and their identifiers. Out: the keys and values of the kernel program's flow
 //! table, the runs of slots, and the prepared frames. Pure.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use pinger_ebpf::layout::{Flow, FlowKey, Payload};
 
-use crate::destination::{Destination, FlowIndex};
-use crate::flight::{RUN_MAX, Runs};
+use crate::destination::{Destination, FlowIndex, wire_address};
+use crate::flight::{RUN_MAX, Runs, run_len};
 use crate::packet::{self, Frames};
 use crate::schedule::Schedule;
 
@@ -21,14 +21,6 @@ pub struct Flows {
     destinations: Vec<Destination>,
     identifiers: Vec<u16>,
     payload: Payload,
-}
-
-/// An address as keys and events hold it: 16 bytes, IPv4 as `::ffff:a.b.c.d`.
-fn address_bytes(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => Ipv6Addr::octets(&v6),
-    }
 }
 
 impl Flows {
@@ -68,23 +60,34 @@ impl Flows {
     /// A run of slots for each flow, as long as its interval and timeout ask for.
     pub fn runs(&self, schedule: &Schedule) -> Runs {
         let mut runs = Runs::default();
+        for probes in self.in_flight_max(schedule) {
+            runs.push(probes);
+        }
+        runs
+    }
+
+    /// How many slots all runs take together.
+    pub fn slots(&self, schedule: &Schedule) -> u64 {
+        self.in_flight_max(schedule).map(run_len).sum()
+    }
+
+    fn in_flight_max(&self, schedule: &Schedule) -> impl Iterator<Item = u64> {
         let flood = (FLOOD_SLOTS / self.destinations.len().max(1) as u64).clamp(2, RUN_MAX);
-        for index in 0..self.destinations.len() {
-            let cycle = schedule.cycle_of(FlowIndex(index as u32));
-            runs.push(if cycle.interval_ns == 0 {
+        (0..self.destinations.len() as u32).map(move |index| {
+            let cycle = schedule.cycle_of(FlowIndex(index));
+            if cycle.interval_ns == 0 {
                 flood
             } else {
                 cycle.in_flight_max()
-            });
-        }
-        runs
+            }
+        })
     }
 
     /// The kernel program's flow table.
     pub fn table(&self, runs: &Runs) -> Vec<(FlowKey, Flow)> {
         let flow = |(index, (destination, identifier)): (usize, (&Destination, &u16))| {
             let key = FlowKey {
-                address: address_bytes(destination.address),
+                address: wire_address(destination.address),
                 identifier: *identifier,
                 protocol: destination.protocol as u8,
                 reserved: 0,

@@ -24,3 +24,4 @@ pub mod view;
 pub mod resolve;
 pub mod config;
 pub mod cli;
+pub mod run;

@@ -7,9 +7,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use pinger::cli::{Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, StoreArgs, explain};
+use pinger::cli::{
+    Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, SqlArgs, StoreArgs, explain,
+};
 use pinger::config::{self, RunOptions, Settings, StoreOptions, Text};
 use pinger::mistake::{Mistake, Mistakes};
+use pinger::run::{EXIT_INTERRUPTED, Ended};
+use pinger::store;
+use pinger::store::schema::Applied;
+use pinger::store::sql::SqlOptions;
 
 /// The command line or the config file is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -22,8 +28,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return answer_clap(&error),
     };
-    let Err(error) = dispatch(cli.command) else {
-        return ExitCode::SUCCESS;
+    let error = match dispatch(cli.command) {
+        Ok(code) => return code,
+        Err(error) => error,
     };
     // A closed stderr leaves nobody to tell.
     let mut stderr = io::stderr().lock();
@@ -38,19 +45,20 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn dispatch(command: Command) -> anyhow::Result<()> {
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(args) => run(&run_options(&args)?),
-        Command::Ping(args) => run(&ping_options(&args)?),
+        Command::Run(args) => return run(&run_options(&args)?),
+        Command::Ping(args) => return run(&ping_options(&args)?),
         Command::Schema {
             action: SchemaAction::Apply(args),
-        } => schema_apply(&store_options(&args)?),
+        } => schema_apply(&store_options(&args)?)?,
         Command::Schema {
             action: SchemaAction::Print,
-        } => schema_print(),
-        Command::Sql(args) => sql(&store_options(&args.store)?, &args.query),
+        } => schema_print()?,
+        Command::Sql(args) => sql(&args)?,
         Command::Engine { args } => engine(&args),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_options(args: &RunArgs) -> Result<RunOptions, Mistakes> {
@@ -161,40 +169,47 @@ fn answer_clap(error: &clap::Error) -> ExitCode {
     }
 }
 
-// The five functions below are what the lead wires to `run`, `store` and `store::embedded` at the
-// merge; until then each says that it is not there.
-
-fn run(options: &RunOptions) -> anyhow::Result<()> {
-    let specs = &options.destinations;
-    let resolved = pinger::resolve::resolve(specs, options.family, &mut |progress| {
-        let _ = writeln!(
-            io::stderr(),
-            "pinger: looking up names: {} of {}",
-            progress.done,
-            progress.total
-        );
-    })?;
-    for problem in &resolved.problems {
-        let _ = writeln!(io::stderr(), "pinger: {problem}");
-    }
-    anyhow::bail!(
-        "not wired yet: probing {} destinations",
-        resolved.destinations.len()
-    )
+/// Probes until done; a run that was told twice to end exits as an interrupted process does.
+fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
+    Ok(match pinger::run::run(options)? {
+        Ended::Well => ExitCode::SUCCESS,
+        Ended::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
+    })
 }
 
 fn schema_apply(options: &StoreOptions) -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet: schema apply to {options:?}")
+    let Applied { from, to } = store::apply_schema(options)?;
+    let done = match from {
+        0 => format!("created, version {to}"),
+        _ if from == to => format!("version {to} already, nothing to do"),
+        _ => format!("upgraded from version {from} to {to}"),
+    };
+    let _ = writeln!(io::stderr(), "pinger: schema: {done}");
+    Ok(())
 }
 
 fn schema_print() -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet: schema print")
+    match store::schema::print(&mut io::stdout().lock()) {
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }
 
-fn sql(options: &StoreOptions, query: &str) -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet: {query:?} to {options:?}")
+fn sql(args: &SqlArgs) -> anyhow::Result<()> {
+    let store = store_options(&args.store)?;
+    let query = match args.query.as_str() {
+        "-" => read_text(Path::new("-"), "the query")?.body,
+        query => query.to_owned(),
+    };
+    let format = args.format.clone();
+    Ok(store::sql::run(&SqlOptions {
+        query,
+        format,
+        store,
+    })?)
 }
 
-fn engine(args: &[std::ffi::OsString]) -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet: engine with {args:?}")
+fn engine(args: &[std::ffi::OsString]) -> ! {
+    store::embedded::child_main(args.to_vec())
 }

@@ -1,11 +1,13 @@
 //! Results to rows: the bytes that ClickHouse gets.
 //!
-//! In: [`ProbeResult`](crate::result::ProbeResult)s on the monotonic clock. Out: rows on the wall
+//! In: [`ProbeResult`]s on the monotonic clock. Out: rows on the wall
 //! clock with the keys of source and destination. Does no I/O.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::result::{Outcome, ProbeResult};
 
 /// A row of the `results` table, in the order of its insert columns.
 #[derive(Clone, Debug, PartialEq, Eq, clickhouse::Row, Serialize, Deserialize)]
@@ -24,7 +26,7 @@ pub struct ResultRow {
     pub lag: u64,
     /// Round trip, nanoseconds; `NULL` where nothing came back. `rtime` is an alias.
     pub rtt: Option<u64>,
-    /// An [`Outcome`](crate::result::Outcome) as its number.
+    /// An [`Outcome`] as its number.
     pub outcome: i8,
     /// Who answered; `::` where nobody did.
     pub address: Ipv6Addr,
@@ -40,9 +42,9 @@ pub struct ResultRow {
     pub rid: u16,
     /// Sequence on the wire.
     pub rseq: u16,
-    /// Time to live or hop limit of the answer on arrival.
+    /// Time to live or hop limit of the answer on arrival; zero if unknown.
     pub hop_limit: u8,
-    /// Whether the payload came back as it was sent; `NULL` where nothing came back.
+    /// Whether the payload came back as it was sent; `NULL` where that is not known.
     pub datamatch: Option<bool>,
 }
 
@@ -53,4 +55,314 @@ pub struct Batch {
     pub token: String,
     /// The rows, never empty.
     pub rows: Vec<ResultRow>,
+}
+
+/// The most rows in a batch: four megabytes before compression, and few enough parts a second
+/// at any rate the prober reaches.
+pub const BATCH_ROWS: usize = 50_000;
+
+/// The longest a row waits for its batch to fill, so that a table read during a run is no older.
+pub const BATCH_AGE_NS: u64 = 500_000_000;
+
+/// What all rows of a run share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowKeys {
+    /// Start of the run, wall clock nanoseconds.
+    pub run: u64,
+    /// Key of the source.
+    pub source: u32,
+    /// Site of the source.
+    pub rsite: u32,
+    /// Host number of the source.
+    pub rhost: u32,
+    /// Wall clock minus CLOCK_MONOTONIC, nanoseconds; the clock edge refreshes it.
+    pub wall_offset_ns: i64,
+}
+
+impl RowKeys {
+    /// The row of a result; `destination` is the key of the destination it probed.
+    pub fn row(&self, destination: u64, result: &ProbeResult) -> ResultRow {
+        let answer = result.answer.as_ref();
+        ResultRow {
+            run: self.run,
+            source: self.source,
+            destination,
+            sequence: result.sequence,
+            time_due: self.wall_offset_ns.saturating_add_unsigned(result.due_ns),
+            lag: result.tx_ns.saturating_sub(result.due_ns),
+            rtt: answer.and_then(|answer| answer.rtt_ns),
+            outcome: result.outcome as i8,
+            address: answer.map_or(Ipv6Addr::UNSPECIFIED, |answer| mapped(answer.responder)),
+            rsite: self.rsite,
+            rhost: self.rhost,
+            rtype: answer.map_or(0, |answer| answer.icmp_type),
+            rcode: answer.map_or(0, |answer| answer.icmp_code),
+            rid: result.identifier,
+            rseq: result.sequence as u16,
+            hop_limit: answer.and_then(|answer| answer.hop_limit).unwrap_or(0),
+            datamatch: datamatch(result),
+        }
+    }
+}
+
+/// An ICMP error quotes too little to compare, and an answer whose details were lost was not
+/// reported: both are unknown, not a match.
+fn datamatch(result: &ProbeResult) -> Option<bool> {
+    let answer = result.answer.as_ref()?;
+    let compared = result.outcome != Outcome::Error && answer.hop_limit.is_some();
+    compared.then_some(answer.mismatch_at.is_none())
+}
+
+/// The address as the schema keeps it: IPv4 as `::ffff:a.b.c.d`.
+pub fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
+/// Cuts the rows of one run into batches, by count and by age.
+#[derive(Debug)]
+pub struct Batcher {
+    run: u64,
+    source: u32,
+    /// Number of the next batch: part of its token, so never used twice.
+    number: u64,
+    rows: Vec<ResultRow>,
+    /// When the first of `rows` came.
+    since_ns: u64,
+}
+
+impl Batcher {
+    /// A batcher of the run and source in `keys`, starting with batch number zero.
+    pub fn new(keys: &RowKeys) -> Self {
+        Self {
+            run: keys.run,
+            source: keys.source,
+            number: 0,
+            rows: Vec::new(),
+            since_ns: 0,
+        }
+    }
+
+    /// Adds a row; returns the batch that it filled, if it did.
+    pub fn push(&mut self, now_ns: u64, row: ResultRow) -> Option<Batch> {
+        if self.rows.is_empty() {
+            self.since_ns = now_ns;
+        }
+        self.rows.push(row);
+        if self.rows.len() >= BATCH_ROWS {
+            self.flush()
+        } else {
+            self.poll(now_ns)
+        }
+    }
+
+    /// Returns the batch whose oldest row has waited [`BATCH_AGE_NS`], if there is one.
+    pub fn poll(&mut self, now_ns: u64) -> Option<Batch> {
+        if now_ns.saturating_sub(self.since_ns) >= BATCH_AGE_NS {
+            self.flush()
+        } else {
+            None
+        }
+    }
+
+    /// Returns whatever has been added since the last batch, if anything.
+    pub fn flush(&mut self) -> Option<Batch> {
+        if self.rows.is_empty() {
+            return None;
+        }
+        // The next batch is most likely about as long as this one.
+        let next = Vec::with_capacity(self.rows.len());
+        let rows = std::mem::replace(&mut self.rows, next);
+        let token = format!("{}-{}-{}", self.source, self.run, self.number);
+        self.number += 1;
+        Some(Batch { token, rows })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::destination::FlowIndex;
+    use crate::result::Answer;
+
+    const KEYS: RowKeys = RowKeys {
+        run: 7,
+        source: 3,
+        rsite: 37,
+        rhost: 12,
+        wall_offset_ns: 1_000_000_000_000,
+    };
+
+    fn answer() -> Answer {
+        Answer {
+            rtt_ns: Some(1_234_567),
+            responder: "192.0.2.4".parse().expect("an address"),
+            icmp_type: 0,
+            icmp_code: 0,
+            hop_limit: Some(57),
+            mismatch_at: None,
+        }
+    }
+
+    fn result(outcome: Outcome, answer: Option<Answer>) -> ProbeResult {
+        ProbeResult {
+            flow: FlowIndex(0),
+            sequence: 0x1_0005,
+            identifier: 39_821,
+            due_ns: 5_000,
+            tx_ns: 5_250,
+            outcome,
+            answer,
+        }
+    }
+
+    #[test]
+    fn a_reply_becomes_a_full_row() {
+        let row = KEYS.row(121, &result(Outcome::Reply, Some(answer())));
+        let expected = ResultRow {
+            run: 7,
+            source: 3,
+            destination: 121,
+            sequence: 0x1_0005,
+            time_due: 1_000_000_005_000,
+            lag: 250,
+            rtt: Some(1_234_567),
+            outcome: 1,
+            address: "::ffff:192.0.2.4".parse().expect("an address"),
+            rsite: 37,
+            rhost: 12,
+            rtype: 0,
+            rcode: 0,
+            rid: 39_821,
+            rseq: 5,
+            hop_limit: 57,
+            datamatch: Some(true),
+        };
+        assert_eq!(row, expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_claimed() {
+        let lost = KEYS.row(1, &result(Outcome::Lost, None));
+        assert_eq!(
+            (lost.rtt, lost.address, lost.hop_limit),
+            (None, Ipv6Addr::UNSPECIFIED, 0)
+        );
+
+        let stale = Answer {
+            rtt_ns: None,
+            ..answer()
+        };
+        assert_eq!(KEYS.row(1, &result(Outcome::Late, Some(stale))).rtt, None);
+
+        let unreported = Answer {
+            hop_limit: None,
+            ..answer()
+        };
+        let mismatch = Answer {
+            mismatch_at: Some(9),
+            ..answer()
+        };
+        let quoted = Answer {
+            icmp_type: 3,
+            icmp_code: 1,
+            ..answer()
+        };
+        for (outcome, answer, datamatch) in [
+            (Outcome::Reply, Some(answer()), Some(true)),
+            (Outcome::Reply, Some(mismatch), Some(false)),
+            (Outcome::Duplicate, Some(mismatch), Some(false)),
+            (Outcome::Reply, Some(unreported), None),
+            (Outcome::Error, Some(quoted), None),
+            (Outcome::Lost, None, None),
+            (Outcome::SendFailed, None, None),
+        ] {
+            assert_eq!(
+                KEYS.row(1, &result(outcome, answer)).datamatch,
+                datamatch,
+                "{outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_of_both_families_fit_one_column() {
+        for (address, expected) in [
+            ("192.0.2.4", "::ffff:192.0.2.4"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            let address: IpAddr = address.parse().expect("an address");
+            assert_eq!(mapped(address).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_cut_by_count() {
+        let mut batcher = Batcher::new(&KEYS);
+        let row = KEYS.row(1, &result(Outcome::Lost, None));
+        for _ in 1..BATCH_ROWS {
+            assert!(batcher.push(10, row.clone()).is_none());
+        }
+        let batch = batcher.push(10, row.clone()).expect("the batch is full");
+        assert_eq!(
+            (batch.rows.len(), batch.token.as_str()),
+            (BATCH_ROWS, "3-7-0")
+        );
+        assert!(batcher.flush().is_none());
+        assert!(batcher.push(11, row).is_none());
+        assert_eq!(batcher.flush().expect("one row").token, "3-7-1");
+    }
+
+    #[test]
+    fn a_batch_is_cut_by_age() {
+        let mut batcher = Batcher::new(&KEYS);
+        let row = KEYS.row(1, &result(Outcome::Lost, None));
+        assert!(batcher.poll(u64::MAX).is_none());
+        assert!(batcher.push(1_000, row.clone()).is_none());
+        assert!(batcher.poll(999 + BATCH_AGE_NS).is_none());
+        assert_eq!(
+            batcher
+                .poll(1_000 + BATCH_AGE_NS)
+                .expect("old enough")
+                .rows
+                .len(),
+            1
+        );
+        assert!(batcher.push(2 * BATCH_AGE_NS, row.clone()).is_none());
+        assert_eq!(
+            batcher
+                .push(3 * BATCH_AGE_NS, row)
+                .expect("old enough")
+                .rows
+                .len(),
+            2
+        );
+    }
+
+    proptest! {
+        /// Every row comes out once, in order, in batches with tokens of their own.
+        #[test]
+        fn no_row_is_lost_or_doubled(gaps in prop::collection::vec(0..BATCH_AGE_NS, 1..200)) {
+            let mut batcher = Batcher::new(&KEYS);
+            let (mut now, mut batches) = (0, Vec::new());
+            for (sequence, gap) in gaps.iter().enumerate() {
+                now += gap;
+                batches.extend(batcher.poll(now));
+                let mut result = result(Outcome::Lost, None);
+                result.sequence = sequence as u64;
+                batches.extend(batcher.push(now, KEYS.row(1, &result)));
+            }
+            batches.extend(batcher.flush());
+            let out: Vec<u64> =
+                batches.iter().flat_map(|batch| &batch.rows).map(|row| row.sequence).collect();
+            prop_assert_eq!(out, (0..gaps.len() as u64).collect::<Vec<_>>());
+            let mut tokens: Vec<_> = batches.iter().map(|batch| &batch.token).collect();
+            tokens.dedup();
+            prop_assert_eq!(tokens.len(), batches.len());
+        }
+    }
 }

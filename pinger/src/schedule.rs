@@ -45,6 +45,16 @@ impl Cycle {
         self.start_ns + offset as u64
     }
 
+    /// How many turns of the whole cycle are due before a time; in a flood, no number is known.
+    pub fn turns_before(&self, until_ns: u64) -> u64 {
+        if self.interval_ns == 0 {
+            return u64::MAX;
+        }
+        let span = u128::from(until_ns.saturating_sub(self.start_ns));
+        let turns = (span * u128::from(self.len())).div_ceil(u128::from(self.interval_ns));
+        u64::try_from(turns).unwrap_or(u64::MAX)
+    }
+
     /// Turn number `turn` of the whole cycle.
     pub fn turn(&self, turn: u64) -> Turn {
         let flow = self.flows[(turn % self.len()) as usize];
@@ -102,6 +112,13 @@ impl Schedule {
             cycle.flows.push(FlowIndex(index as u32));
         }
         Self { cycles, places }
+    }
+
+    /// Sets when the first turn of every cycle is due, before any of them was taken.
+    pub fn start_at(&mut self, start_ns: u64) {
+        for cycle in &mut self.cycles {
+            cycle.start_ns = start_ns;
+        }
     }
 
     /// The cycles.

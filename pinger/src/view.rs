@@ -32,7 +32,7 @@ use crate::config::Format;
 use crate::destination::Destination;
 use crate::result::ProbeResult;
 use crate::stats::Snapshot;
-
+pub use crate::store::Suggestion;
 pub use json::{Json, LagReport, Report, RowReport, RttReport};
 pub use live::{FrameTimes, Live};
 pub use ping::Ping;
@@ -82,7 +82,7 @@ pub enum Level {
 
 impl Level {
     /// The word before the text; nothing for what is only good to know.
-    fn prefix(self) -> &'static str {
+    pub(crate) fn prefix(self) -> &'static str {
         match self {
             Self::Info => "",
             Self::Warning => "warning: ",
@@ -109,15 +109,6 @@ pub enum SnapshotDetail {
     Destinations,
     /// Each [`ProbeResult`] through [`View::result`]; snapshots as for `Totals`.
     Results,
-}
-
-/// An SQL query worth trying, shown when a run has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suggestion {
-    /// What it answers, in a few words.
-    pub title: String,
-    /// The query, on one line.
-    pub sql: String,
 }
 
 /// How a run ended.

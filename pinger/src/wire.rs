@@ -4,6 +4,8 @@
 mod mapping;
 
 pub mod clock;
+pub mod privilege;
+pub mod realtime;
 pub mod netlink;
 pub mod bpf;
 pub mod xsk;

@@ -3,6 +3,11 @@
 //! One namespace holds the prober, another the hosts: two gateways and a plain host, each with a
 //! MAC of its own, behind one veth pair.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot ask the kernel has failed"
+)]
+
 mod netns;
 
 use std::collections::HashMap;
@@ -214,6 +219,31 @@ fn the_kernel_names_routes_or_says_why_there_are_none() {
         check("2001:db8:2::1", forbidden("2001:db8:2::1", "prohibit"));
         check("2001:db8:3::1", forbidden("2001:db8:3::1", "unreachable"));
         check("2001:db8:4::1", forbidden("2001:db8:4::1", "blackhole"));
+    });
+}
+
+#[test]
+fn an_interface_that_is_named_decides_the_route() {
+    let net = Net::new();
+    net.prober.ip("link add p1 type veth peer name h1");
+    net.prober.ip("link set h1 up");
+    net.prober.ip("link set p1 up");
+    net.prober.ip("address add 203.0.113.99/24 dev p1");
+    net.prober
+        .ip("route add 198.51.100.0/24 via 203.0.113.1 metric 500");
+    net.ask(|netlink| {
+        for (name, next_hop, source) in [
+            ("p0", "192.0.2.1", "192.0.2.99"),
+            ("p1", "203.0.113.1", "203.0.113.99"),
+        ] {
+            let link = netlink.interface(name).unwrap().index;
+            let route = netlink
+                .route_to(ip("198.51.100.7"), Some(link))
+                .unwrap()
+                .unwrap();
+            let got = (route.link, route.next_hop, route.source);
+            assert_eq!(got, (link, ip(next_hop), ip(source)));
+        }
     });
 }
 

@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
             } else {
                 Format::Json
             };
-            let mut view = view::open(format);
+            let mut view = view::open(format, &Arc::from([]));
             let summary = run(&mut *view, &header, &mut generator, duration)?;
             view.finish(&summary)?;
         }

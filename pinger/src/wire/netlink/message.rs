@@ -307,3 +307,211 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from))
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(request: &Request, flags: u16) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        request.append(flags, 7, &mut bytes);
+        bytes
+    }
+
+    /// Attributes as the kernel lays them out: length, type, value, padding.
+    fn attributes(list: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (kind, value) in list {
+            bytes.extend((value.len() as u16 + 4).to_ne_bytes());
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(*value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        bytes
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn requests_are_these_bytes() {
+        let route = get_route(IpAddr::from([192, 0, 2, 10]), Some(3));
+        let expected = [
+            [52, 0, 0, 0, 26, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0].as_slice(),
+            &[2, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[8, 0, 1, 0, 192, 0, 2, 10],
+            &[5, 0, 27, 0, 1, 0, 0, 0],
+            &[8, 0, 4, 0, 3, 0, 0, 0],
+        ];
+        assert_eq!(bytes(&route, 1), expected.concat());
+
+        let address = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
+        let header = [48, 0, 0, 0, 28, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        let destination = [
+            20, 0, 1, 0, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+        ];
+        for (how, neighbour) in [
+            (AskHow::Create, [10, 0, 0, 0, 9, 0, 0, 0, 0, 0, 1, 0]),
+            (AskHow::Resolve, [10, 0, 0, 0, 9, 0, 0, 0, 0, 0, 1, 0]),
+            (AskHow::Verify, [10, 0, 0, 0, 9, 0, 0, 0, 0x10, 0, 0, 0]),
+        ] {
+            let expected = [header.as_slice(), &neighbour, &destination].concat();
+            assert_eq!(
+                bytes(
+                    &solicit(&Ask {
+                        link: 9,
+                        address,
+                        how
+                    }),
+                    1
+                ),
+                expected,
+                "{how:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn routes_are_read_from_bytes_and_cut_ones_do_no_harm() {
+        let address = IpAddr::from([198, 51, 100, 7]);
+        let header = |kind| [2, 32, 0, 0, 254, 0, 0, kind, 0, 0, 0, 0];
+        let metrics = attributes(&[(3, &[1, 0, 0, 0]), (RTAX_MTU, &1400_u32.to_ne_bytes())]);
+        let list: [(u16, &[u8]); 5] = [
+            (libc::RTA_DST, &[198, 51, 100, 7]),
+            (libc::RTA_OIF, &3_u32.to_ne_bytes()),
+            (libc::RTA_GATEWAY, &[192, 0, 2, 1]),
+            (libc::RTA_PREFSRC, &[192, 0, 2, 99]),
+            (libc::RTA_METRICS, &metrics),
+        ];
+        let body = [header(libc::RTN_UNICAST).to_vec(), attributes(&list)].concat();
+        let next_hop = IpAddr::from([192, 0, 2, 1]);
+        let expected = Route {
+            link: 3,
+            source: IpAddr::from([192, 0, 2, 99]),
+            next_hop,
+            mtu: 1400,
+        };
+        assert_eq!(route(address, &body), Ok(expected));
+        for end in 0..body.len() {
+            let _ = route(address, &body[..end]);
+        }
+        let on_link = [header(libc::RTN_UNICAST).to_vec(), attributes(&list[..2])].concat();
+        assert_eq!(route(address, &on_link), Err(NoRoute::NoSource(address)));
+        assert_eq!(
+            route(address, &header(libc::RTN_LOCAL)),
+            Err(NoRoute::Local(address))
+        );
+    }
+
+    #[test]
+    fn neighbours_are_usable_or_not_by_their_state() {
+        let address = IpAddr::from([192, 0, 2, 10]);
+        let mac = [2, 0, 0, 0, 0, 5];
+        let state = |kind, state: u16, flags, extended: u32| {
+            let mut body = vec![libc::AF_INET as u8, 0, 0, 0, 3, 0, 0, 0];
+            body.extend(state.to_ne_bytes());
+            body.extend([flags, libc::RTN_UNICAST]);
+            let with_mac = state & (libc::NUD_INCOMPLETE | libc::NUD_FAILED) == 0;
+            let mut list: Vec<(u16, &[u8])> = vec![(libc::NDA_DST, &[192, 0, 2, 10])];
+            list.extend(with_mac.then_some((libc::NDA_LLADDR, mac.as_slice())));
+            let extended = extended.to_ne_bytes();
+            list.push((NDA_FLAGS_EXT, &extended));
+            body.extend(attributes(&list));
+            match neighbour(kind, &body)? {
+                Fact::Neighbour {
+                    link: 3,
+                    address: of,
+                    state,
+                } if of == address => Some(state),
+                other => panic!("{other:?}"),
+            }
+        };
+        let usable = |fixed| {
+            Some(NeighbourState::Usable {
+                mac: Mac(mac),
+                fixed,
+            })
+        };
+        let new = libc::RTM_NEWNEIGH;
+        for free in [
+            libc::NUD_REACHABLE,
+            libc::NUD_STALE,
+            libc::NUD_DELAY,
+            libc::NUD_PROBE,
+        ] {
+            assert_eq!(state(new, free, 0, 0), usable(false));
+            assert_eq!(state(new, free, libc::NTF_ROUTER, 0), usable(false));
+            assert_eq!(
+                state(new, free, 0x10, 0),
+                usable(true),
+                "learnt from a control plane"
+            );
+            assert_eq!(state(new, free, 0, 1), usable(true), "managed");
+        }
+        for fixed in [libc::NUD_PERMANENT, libc::NUD_NOARP] {
+            assert_eq!(state(new, fixed, 0, 0), usable(true));
+        }
+        assert_eq!(
+            state(new, libc::NUD_INCOMPLETE, 0, 0),
+            Some(NeighbourState::Resolving)
+        );
+        assert_eq!(
+            state(new, libc::NUD_FAILED, 0, 0),
+            Some(NeighbourState::Failed)
+        );
+        assert_eq!(
+            state(libc::RTM_DELNEIGH, libc::NUD_STALE, 0, 0),
+            Some(NeighbourState::Gone)
+        );
+        assert_eq!(state(new, libc::NUD_PERMANENT, libc::NTF_PROXY, 0), None);
+    }
+
+    #[test]
+    fn links_are_read_and_only_ethernet_has_a_mac() {
+        let body = |layer: u16, flags: u32| {
+            let mut body = vec![0, 0];
+            body.extend(layer.to_ne_bytes());
+            body.extend(4_u32.to_ne_bytes());
+            body.extend(flags.to_ne_bytes());
+            body.extend([0; 4]);
+            body.extend(attributes(&[
+                (libc::IFLA_IFNAME, b"eth0\0"),
+                (libc::IFLA_ADDRESS, &[2, 0, 0, 0, 0, 5]),
+                (libc::IFLA_MTU, &1500_u32.to_ne_bytes()),
+                (9999, b"from a newer kernel"),
+            ]));
+            body
+        };
+        let up = (libc::IFF_UP | libc::IFF_RUNNING) as u32;
+        let read = |body: &[u8]| match link(libc::RTM_NEWLINK, body) {
+            Some(Fact::Link(link)) => link,
+            other => panic!("{other:?}"),
+        };
+        let expected = Link {
+            index: 4,
+            name: "eth0".into(),
+            mac: Some(Mac([2, 0, 0, 0, 0, 5])),
+            mtu: 1500,
+            up: true,
+            running: true,
+            loopback: false,
+        };
+        assert_eq!(read(&body(libc::ARPHRD_ETHER, up)), expected);
+        let tunnel = Link {
+            mac: None,
+            ..expected.clone()
+        };
+        assert_eq!(read(&body(libc::ARPHRD_NONE, up)), tunnel);
+        let point_to_point = up | libc::IFF_POINTOPOINT as u32;
+        assert_eq!(read(&body(libc::ARPHRD_ETHER, point_to_point)), tunnel);
+        let down = Link {
+            up: false,
+            running: false,
+            ..expected
+        };
+        assert_eq!(
+            read(&body(libc::ARPHRD_ETHER, libc::IFF_RUNNING as u32)),
+            down
+        );
+        let gone = link(libc::RTM_DELLINK, &body(libc::ARPHRD_ETHER, 0));
+        assert_eq!(gone, Some(Fact::LinkGone { index: 4 }));
+    }
+}

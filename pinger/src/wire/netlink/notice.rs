@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::NetlinkError;
 use crate::destination::FlowIndex;
-use crate::route::{Mac, NoRoute};
+use crate::route::{Link, Mac, NeighbourState, NoRoute};
 
 /// What became of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,4 +148,33 @@ fn refused_advice(errno: i32) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// What to tell of a neighbour that was known like this, and is now like that.
+pub(super) fn of_neighbour(
+    next_hop: IpAddr,
+    before: (Option<NeighbourState>, Option<Mac>),
+    after: NeighbourState,
+) -> Option<RouteNotice> {
+    match (before, after) {
+        ((_, Some(from)), NeighbourState::Usable { mac: to, .. }) if from != to => {
+            Some(RouteNotice::Moved { next_hop, from, to })
+        }
+        ((Some(NeighbourState::Usable { .. }), _), NeighbourState::Failed) => {
+            Some(RouteNotice::Silent { next_hop })
+        }
+        _ => None,
+    }
+}
+
+/// What to tell of an interface that probes leave through.
+pub(super) fn of_link(before: &Link, after: &Link) -> Option<LinkChange> {
+    if before.running != after.running {
+        return Some(match after {
+            Link { running: true, .. } => LinkChange::Running,
+            Link { up: true, .. } => LinkChange::NoCarrier,
+            _ => LinkChange::Down,
+        });
+    }
+    (before.mac != after.mac).then_some(LinkChange::Mac(after.mac))
 }

@@ -1,0 +1,223 @@
+//! The gatherer thread: takes the sender's notes and the kernel program's events, gives them to
+//! the stats keeper, and sends its results on as rows. It owns all metrics; others ask it for
+//! snapshots.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::thread::Thread;
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use crossbeam_channel::{Receiver, Sender};
+use pinger_ebpf::layout::{Counter, Event};
+use zerocopy::FromBytes;
+
+use super::notes::NoteSource;
+use crate::destination::Destination;
+use crate::result::{Outcome, ProbeResult};
+use crate::rows::{Batcher, RowKeys};
+use crate::stats::{Outside, Snapshot, StatsKeeper};
+use crate::store::BatchSender;
+use crate::wire::bpf::Counters;
+use crate::wire::clock;
+
+/// The most events taken in one go, so that notes and snapshots get their turn.
+const EVENTS_MAX: usize = 4096;
+
+/// How long, and how often, to nap when there is nothing to do before blocking. Blocking makes
+/// each event wake us, which at high rates costs the sender more than everything else.
+const NAP: Duration = Duration::from_micros(200);
+const NAPS: u32 = 2;
+
+/// The longest block: notes and requests come without a wake-up.
+const BLOCK_MS: libc::c_int = 20;
+
+/// Asks for a snapshot, with all destinations or without.
+pub(super) struct Request {
+    pub(super) destinations: bool,
+    pub(super) reply: Sender<Snapshot>,
+}
+
+/// How often the wall clock is read anew: its offset follows NTP's corrections that closely.
+const WALL_CLOCK_NS: u64 = 1_000_000_000;
+
+/// Turns results into batches of rows and hands them to the store.
+pub(super) struct Rows {
+    keys: RowKeys,
+    read_ns: u64,
+    destinations: Arc<[Destination]>,
+    batcher: Batcher,
+    sender: BatchSender,
+}
+
+impl Rows {
+    pub(super) fn new(
+        keys: RowKeys,
+        destinations: Arc<[Destination]>,
+        sender: BatchSender,
+    ) -> Self {
+        let batcher = Batcher::new(&keys);
+        Self {
+            keys,
+            read_ns: clock::now_ns(),
+            destinations,
+            batcher,
+            sender,
+        }
+    }
+
+    fn put(&mut self, now_ns: u64, result: &ProbeResult) {
+        let destination = self.destinations[result.flow.0 as usize].id;
+        if let Some(batch) = self
+            .batcher
+            .push(now_ns, self.keys.row(destination, result))
+        {
+            self.sender.offer(batch);
+        }
+    }
+
+    fn tick(&mut self, now_ns: u64) {
+        if now_ns >= self.read_ns + WALL_CLOCK_NS {
+            self.read_ns = now_ns;
+            self.keys.wall_offset_ns = clock::wall_offset_ns();
+        }
+        if let Some(batch) = self.batcher.poll(now_ns) {
+            self.sender.offer(batch);
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(batch) = self.batcher.flush() {
+            self.sender.offer(batch);
+        }
+    }
+}
+
+/// Where results go besides the stats keeper.
+pub(super) struct Outlets {
+    /// The store, if there is one.
+    pub(super) rows: Option<Rows>,
+    /// A view that shows each result, and its thread, which is woken for it.
+    pub(super) results: Option<(Sender<ProbeResult>, Thread)>,
+}
+
+impl Outlets {
+    fn put(&mut self, now_ns: u64, result: &ProbeResult) {
+        if let Some(rows) = &mut self.rows {
+            rows.put(now_ns, result);
+        }
+        if let Some((results, reader)) = &self.results {
+            // A view that has ended reads no more.
+            let _ = results.send(*result);
+            reader.unpark();
+        }
+    }
+}
+
+/// All that the gatherer thread owns.
+pub(super) struct Gatherer {
+    pub(super) events: RingBuf<MapData>,
+    pub(super) counters: Counters,
+    pub(super) notes: NoteSource,
+    pub(super) keeper: StatsKeeper,
+    pub(super) outlets: Outlets,
+    pub(super) requests: Receiver<Request>,
+    pub(super) start_ns: u64,
+    pub(super) taken: Vec<Event>,
+    pub(super) answered: u64,
+}
+
+impl Gatherer {
+    /// Gathers until the sender has gone and all it left behind is taken. Returns itself, so that
+    /// a last snapshot can be made when the rows are written.
+    pub(super) fn run(mut self) -> Self {
+        let mut idle = 0;
+        loop {
+            // In this order: what the sender noted before it went, and what came before that.
+            let last = self.notes.is_abandoned();
+            let busy = self.turn();
+            if last && !busy {
+                if let Some(rows) = &mut self.outlets.rows {
+                    rows.flush();
+                }
+                return self;
+            }
+            idle = if busy { 0 } else { idle + 1 };
+            if idle > NAPS {
+                self.block();
+            } else if idle > 0 {
+                std::thread::sleep(NAP);
+            }
+        }
+    }
+
+    /// Takes what is there. Returns whether there was anything.
+    fn turn(&mut self) -> bool {
+        let now_ns = clock::now_ns();
+        self.take_events();
+        // Notes after events: a probe is announced before it leaves, so each event taken finds
+        // its probe known.
+        let mut busy = !self.taken.is_empty();
+        while let Some(note) = self.notes.pop() {
+            busy = true;
+            if let Some(result) = self.keeper.note(note) {
+                self.outlets.put(now_ns, &result);
+            }
+        }
+        for event in &self.taken {
+            if let Some(result) = self.keeper.event(event) {
+                self.answered += u64::from(result.outcome == Outcome::Reply);
+                self.outlets.put(now_ns, &result);
+            }
+        }
+        self.notes.publish_answered(self.answered);
+        if let Some(rows) = &mut self.outlets.rows {
+            rows.tick(now_ns);
+        }
+        while let Ok(request) = self.requests.try_recv() {
+            let snapshot = self.snapshot(request.destinations);
+            // Who no longer waits for it has ended.
+            let _ = request.reply.send(snapshot);
+        }
+        busy
+    }
+
+    fn take_events(&mut self) {
+        self.taken.clear();
+        while self.taken.len() < EVENTS_MAX {
+            let Some(item) = self.events.next() else {
+                break;
+            };
+            if let Ok(event) = Event::read_from_bytes(&item) {
+                self.taken.push(event);
+            }
+        }
+    }
+
+    /// Waits for an event, or a little while.
+    fn block(&self) {
+        let mut poll = libc::pollfd {
+            fd: self.events.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one valid `pollfd`. An error or a signal only ends the wait early.
+        unsafe { libc::poll(&raw mut poll, 1, BLOCK_MS) };
+    }
+
+    /// Everything there is to show now.
+    pub(super) fn snapshot(&self, destinations: bool) -> Snapshot {
+        let outside = Outside {
+            elapsed: Duration::from_nanos(clock::now_ns().saturating_sub(self.start_ns)),
+            ring_dropped: self.counters.get(Counter::RingDropped),
+            forged: self.counters.get(Counter::Forged),
+            rows: self
+                .outlets
+                .rows
+                .as_ref()
+                .map(|rows| rows.sender.counts())
+                .unwrap_or_default(),
+        };
+        self.keeper.snapshot(&outside, destinations)
+    }
+}

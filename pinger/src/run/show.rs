@@ -1,0 +1,220 @@
+//! The loop that shows a run while it lasts, and ends it when the user asks for that.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::signals::Watch;
+use super::threads::{Left, Threads};
+use super::{Ended, RunError, STORE_CLOSE_MAX};
+use crate::config::{RunOptions, StoreChoice};
+use crate::destination::Destination;
+use crate::route::{HopState, HopView, Link};
+use crate::stats::RowCounts;
+use crate::store::{self, Store};
+use crate::view::{self, Action, Level, RunHeader, SnapshotDetail, Summary, View, picture};
+
+/// Names the command that starts pinger, for hints; `pinger` without it.
+const COMMAND_ENV: &str = "PINGER_COMMAND";
+
+/// The longest sleep between two looks at signals and notices.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Tells the user something before the view is there.
+pub(super) fn say(level: Level, text: &str) {
+    // A closed stderr leaves nobody to tell.
+    let _ = writeln!(io::stderr(), "pinger: {}{text}", level.prefix());
+}
+
+/// What to say of a next hop that has not answered before probing begins.
+pub(super) fn silent_hop(hop: &HopView, link: &Link) -> String {
+    let state = match hop.state {
+        HopState::Unreachable => "does not answer",
+        HopState::Pending | HopState::Ready(_) => "has not answered yet",
+    };
+    format!(
+        "{} on {} {state}: probes of {} destinations through it count as errors until it does",
+        hop.key.next_hop, link.name, hop.flows
+    )
+}
+
+/// What is shown, and what for.
+pub(super) struct Show {
+    view: Box<dyn View>,
+    header: RunHeader,
+    picture: Option<PathBuf>,
+    stored: bool,
+    /// The first failure to write; after it nothing more is written.
+    failed: Option<io::Error>,
+    /// How often the view reported that the user wants to end.
+    quits: u32,
+}
+
+impl Show {
+    /// The view that the options ask for.
+    pub(super) fn open(
+        options: &RunOptions,
+        header: RunHeader,
+        destinations: &Arc<[Destination]>,
+    ) -> Self {
+        Self {
+            view: view::open(options.format, destinations),
+            header,
+            picture: options.picture.clone(),
+            stored: options.store.choice != StoreChoice::None,
+            failed: None,
+            quits: 0,
+        }
+    }
+
+    /// Whether the view wants each result.
+    pub(super) fn wants_results(&self) -> bool {
+        self.view.wants() == SnapshotDetail::Results
+    }
+
+    /// Shows the run until it has ended, then how.
+    pub(super) fn run(
+        mut self,
+        threads: Threads,
+        store: Option<Store>,
+        watch: &Watch,
+    ) -> Result<Ended, RunError> {
+        let started = self.view.start(&self.header);
+        self.attempt(started);
+        for line in &threads.report.refused {
+            self.view.notice(Level::Warning, line);
+        }
+        let interrupted = self.watch(&threads, store.as_ref(), watch);
+        self.pass_on(&threads, store.as_ref());
+        let mut left = threads.join();
+        watch.end_at_next();
+        if let Some(store) = store {
+            let limit = if interrupted {
+                Duration::ZERO
+            } else {
+                STORE_CLOSE_MAX
+            };
+            left.snapshot.rows = self.close(store, &left, limit);
+        }
+        self.finish(left)?;
+        Ok(if interrupted {
+            Ended::Interrupted
+        } else {
+            Ended::Well
+        })
+    }
+
+    /// Shows the run while it lasts. Returns whether it was told to end at once.
+    fn watch(&mut self, threads: &Threads, store: Option<&Store>, watch: &Watch) -> bool {
+        let mut due = Instant::now();
+        loop {
+            let asked = watch.count() + self.quits + u32::from(self.failed.is_some());
+            if asked >= 1 {
+                threads.stop();
+            }
+            if asked >= 2 {
+                threads.abort();
+            }
+            if threads.finished() {
+                return asked >= 2;
+            }
+            self.pass_on(threads, store);
+            if Instant::now() >= due {
+                due = Instant::now() + self.view.period();
+                self.update(threads);
+            }
+            let wait = due.saturating_duration_since(Instant::now()).min(LOOK);
+            let polled = self.view.poll(wait);
+            match self.attempt(polled) {
+                Some(Action::Quit) => self.quits += 1,
+                Some(Action::None) | None => {}
+            }
+        }
+    }
+
+    fn update(&mut self, threads: &Threads) {
+        let destinations = self.view.wants() == SnapshotDetail::Destinations;
+        if self.failed.is_none()
+            && let Some(snapshot) = threads.snapshot(destinations)
+        {
+            let updated = self.view.update(Arc::new(snapshot));
+            self.attempt(updated);
+        }
+    }
+
+    /// Passes on what others have to say.
+    fn pass_on(&mut self, threads: &Threads, store: Option<&Store>) {
+        if let Some(results) = &threads.results {
+            for result in results.try_iter() {
+                let shown = self.view.result(&result);
+                self.attempt(shown);
+            }
+        }
+        for notice in threads.kept.notices.try_iter() {
+            self.view.notice(Level::Warning, &notice.to_string());
+        }
+        for notice in store
+            .into_iter()
+            .flat_map(|store| store.notices().try_iter())
+        {
+            self.view.notice(Level::Warning, &notice);
+        }
+        for line in threads
+            .kernel_log
+            .iter()
+            .flat_map(|log| log.lines.try_iter())
+        {
+            self.view.notice(Level::Info, &line);
+        }
+    }
+
+    /// Keeps the first failure; once there is one, the view is not asked again.
+    fn attempt<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    /// Writes the last rows.
+    fn close(&mut self, store: Store, left: &Left, limit: Duration) -> RowCounts {
+        let notices = store.notices().clone();
+        let rows = store.close(&left.snapshot.totals, limit);
+        for notice in notices.try_iter() {
+            self.view.notice(Level::Warning, &notice);
+        }
+        rows
+    }
+
+    fn finish(mut self, left: Left) -> Result<(), RunError> {
+        let snapshot = Arc::new(left.snapshot);
+        if let Some(path) = &self.picture {
+            let svg = picture::of_run(&self.header, Arc::clone(&snapshot));
+            std::fs::write(path, svg).map_err(RunError::View)?;
+        }
+        let command = std::env::var(COMMAND_ENV).unwrap_or_else(|_| "pinger".into());
+        let summary = Summary {
+            snapshot,
+            sending: left.sending,
+            command: format!("{command} sql"),
+            suggestions: if self.stored {
+                store::suggestions().to_vec()
+            } else {
+                Vec::new()
+            },
+        };
+        if self.failed.is_none() {
+            let finished = self.view.finish(&summary);
+            self.attempt(finished);
+        }
+        match self.failed {
+            // Whoever read the output has seen enough: that is no failure.
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(RunError::View(error)),
+            _ => Ok(()),
+        }
+    }
+}

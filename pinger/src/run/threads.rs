@@ -1,0 +1,331 @@
+//! The threads of a run: the sender and the gatherer, made ready, started and joined.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, unbounded};
+use pinger_ebpf::layout::{Settings, Slot};
+use thiserror::Error;
+
+use super::gather::{Gatherer, Outlets, Request, Rows};
+use super::kernel_log::KernelLog;
+use super::notes;
+use super::routes::{Kept, Way};
+use super::sender::{Control, Sender};
+use super::{RunError, system};
+use crate::config::RunOptions;
+use crate::engine::{Engine, Heads, Limits};
+use crate::flight::{Flight, Runs};
+use crate::flow::Flows;
+use crate::packet;
+use crate::result::ProbeResult;
+use crate::schedule::Schedule;
+use crate::stats::{FlowFacts, Snapshot, StatsKeeper};
+use crate::wire::bpf::{Mode, Plan, Program};
+use crate::wire::clock;
+use crate::wire::realtime::{self, RealtimeReport, Rest};
+use crate::wire::xsk::Xsk;
+
+/// The queue of the interface that probes leave through.
+const QUEUE: u32 = 0;
+
+/// In a flood, the most probes in flight: enough to keep a busy peer busy, few enough that the
+/// queues of a virtual link do not overflow in silence.
+const FLOOD_IN_FLIGHT: u64 = 512;
+
+/// Time between making the threads ready and the first probe.
+const START_DELAY_NS: u64 = 50_000_000;
+
+/// The most memory for the flight table, bytes.
+const FLIGHT_MEMORY_MAX: u64 = 4 << 30;
+
+/// How long a snapshot may take before the gatherer is taken to have ended.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
+
+/// The run as asked for would have too many probes in flight.
+#[derive(Debug, Error)]
+#[error(
+    "up to {slots} probes could be in flight at once, and the flight table holds {max}: use \
+     longer intervals, a shorter --timeout or fewer destinations"
+)]
+pub struct TooManySlots {
+    slots: u64,
+    max: u64,
+}
+
+/// Everything between the options and the threads: flows, schedule, kernel program and socket.
+pub(super) struct Machine {
+    flows: Arc<Flows>,
+    schedule: Schedule,
+    runs: Runs,
+    program: Program,
+    socket: Xsk,
+    secret: [u64; 2],
+    mode: Mode,
+}
+
+/// What else the threads need.
+pub(super) struct Crew {
+    /// The sender's CPU.
+    pub(super) cpu: Option<usize>,
+    /// The way to the store.
+    pub(super) rows: Option<Rows>,
+    /// Whether the view wants each result.
+    pub(super) results: bool,
+}
+
+impl Machine {
+    /// Loads and attaches the kernel program and opens the socket.
+    pub(super) fn load(
+        options: &RunOptions,
+        way: &Way,
+        identifiers: Vec<u16>,
+        secret: [u64; 2],
+    ) -> Result<Self, RunError> {
+        let schedule = Schedule::new(&way.destinations, 0, options.flood);
+        let flows = Arc::new(Flows::new(way.destinations.clone(), identifiers));
+        let max = FLIGHT_MEMORY_MAX / size_of::<Slot>() as u64;
+        let slots = flows.slots(&schedule);
+        if slots > max {
+            return Err(TooManySlots { slots, max }.into());
+        }
+        let runs = flows.runs(&schedule);
+        let mut program = Program::load(&Plan {
+            flows: &flows.table(&runs),
+            payloads: std::slice::from_ref(flows.payload()),
+            slots: runs.slots(),
+            settings: Settings {
+                secret,
+                verify: u32::from(options.verify),
+                log: u32::from(options.kernel_log),
+            },
+        })?;
+        let frames = way
+            .destinations
+            .iter()
+            .map(|d| packet::frame_len(d.address, d.size));
+        let (name, index) = (&way.link.name, way.link.index);
+        let socket = Xsk::open(name, index, QUEUE, frames.max().unwrap_or(0))?;
+        let mode = program.attach(name, index)?;
+        Ok(Self {
+            flows,
+            schedule,
+            runs,
+            program,
+            socket,
+            secret,
+            mode,
+        })
+    }
+
+    /// How the kernel program is attached.
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Starts the threads; the first probe leaves a moment later.
+    pub(super) fn start(
+        mut self,
+        options: &RunOptions,
+        way: &Way,
+        kept: Kept,
+        crew: Crew,
+    ) -> Result<Threads, RunError> {
+        let kernel_log = options
+            .kernel_log
+            .then(|| KernelLog::start(&mut self.program));
+        let kernel_log = kernel_log.transpose()?;
+        let start_ns = clock::now_ns() + START_DELAY_NS;
+        self.schedule.start_at(start_ns);
+        let until_ns = options.duration.map_or(u64::MAX, |duration| {
+            start_ns.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+        });
+        let control = Arc::new(Control::default());
+        let (sink, source) = notes::channel();
+        let (requests, asked) = unbounded();
+        let (results, told) = if crew.results {
+            Some(unbounded())
+        } else {
+            None
+        }
+        .unzip();
+        let gatherer = Gatherer {
+            events: self.program.take_events()?,
+            counters: self.program.take_counters()?,
+            notes: source,
+            keeper: self.keeper(way),
+            outlets: Outlets {
+                rows: crew.rows,
+                results: results.map(|results| (results, thread::current())),
+            },
+            requests: asked,
+            start_ns,
+            taken: Vec::new(),
+            answered: 0,
+        };
+        let sender = Sender {
+            engine: self.engine(options, way, until_ns)?,
+            link: self.socket,
+            notes: sink,
+            updates: kept.updates.clone(),
+            flows: self.flows,
+            control: Arc::clone(&control),
+            until_ns,
+            rest: None,
+        };
+        let gatherer = thread::Builder::new()
+            .name("gatherer".into())
+            .spawn(move || gatherer.run())
+            .map_err(system("start the gatherer"))?;
+        let (sender, report) = start_sender(sender, crew.cpu)?;
+        Ok(Threads {
+            control,
+            results: told,
+            report,
+            kernel_log,
+            start_ns,
+            requests,
+            program: self.program,
+            sender,
+            gatherer,
+            kept,
+        })
+    }
+
+    fn keeper(&self, way: &Way) -> StatsKeeper {
+        let facts: Vec<FlowFacts> = self
+            .flows
+            .identifiers()
+            .iter()
+            .zip(&way.sources)
+            .map(|(identifier, source)| FlowFacts {
+                identifier: *identifier,
+                source: *source,
+            })
+            .collect();
+        StatsKeeper::new(&way.destinations, &facts, Arc::new(self.schedule.clone()))
+    }
+
+    fn engine(
+        &self,
+        options: &RunOptions,
+        way: &Way,
+        until_ns: u64,
+    ) -> Result<Engine<crate::wire::bpf::SlotMemory>, RunError> {
+        let frames = self.flows.frames(|flow| way.source(flow));
+        let flight = Flight::new(self.program.slots()?, self.runs.clone());
+        let heads = Heads {
+            hops: Vec::new(),
+            flows: vec![None; way.destinations.len()],
+        };
+        let limits = Limits {
+            count: options.count,
+            until_ns,
+            batch: options.batch as usize,
+            in_flight: FLOOD_IN_FLIGHT,
+        };
+        Ok(Engine::new(
+            self.schedule.clone(),
+            frames,
+            flight,
+            heads,
+            self.secret,
+            limits,
+        ))
+    }
+}
+
+/// Starts the sender's thread and waits until it is ready to send.
+fn start_sender(
+    mut sender: Sender<Xsk>,
+    cpu: Option<usize>,
+) -> Result<(JoinHandle<u64>, RealtimeReport), RunError> {
+    let (ready, report) = bounded(1);
+    let body = move || {
+        let report = realtime::prepare_sender(cpu);
+        sender.rest = report.fifo.then(|| Rest::new(clock::now_ns()));
+        sender.apply_updates();
+        // The other side waits for exactly this.
+        let _ = ready.send(report);
+        sender.run()
+    };
+    let handle = thread::Builder::new()
+        .name("sender".into())
+        .spawn(body)
+        .map_err(system("start the sender"))?;
+    Ok((handle, report.recv().unwrap_or_default()))
+}
+
+/// The running threads, from outside.
+pub(super) struct Threads {
+    control: Arc<Control>,
+    /// Each result, if the view wants them.
+    pub(super) results: Option<Receiver<ProbeResult>>,
+    /// How the sender runs.
+    pub(super) report: RealtimeReport,
+    pub(super) kernel_log: Option<KernelLog>,
+    start_ns: u64,
+    requests: crossbeam_channel::Sender<Request>,
+    program: Program,
+    sender: JoinHandle<u64>,
+    gatherer: JoinHandle<Gatherer>,
+    /// What the routes do meanwhile.
+    pub(super) kept: Kept,
+}
+
+/// What the threads leave behind.
+pub(super) struct Left {
+    /// The last state.
+    pub(super) snapshot: Snapshot,
+    /// How long probes were sent.
+    pub(super) sending: Duration,
+}
+
+impl Threads {
+    /// Sends no more; what is in flight is awaited.
+    pub(super) fn stop(&self) {
+        self.control.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends at once.
+    pub(super) fn abort(&self) {
+        self.control.abort.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all that was to be done is done.
+    pub(super) fn finished(&self) -> bool {
+        self.gatherer.is_finished()
+    }
+
+    /// Everything there is to show now; `None` when the gatherer has ended.
+    pub(super) fn snapshot(&self, destinations: bool) -> Option<Snapshot> {
+        let (reply, answer) = bounded(1);
+        self.requests
+            .send(Request {
+                destinations,
+                reply,
+            })
+            .ok()?;
+        answer.recv_timeout(SNAPSHOT_WAIT).ok()
+    }
+
+    /// Waits for the threads and detaches the kernel program.
+    pub(super) fn join(mut self) -> Left {
+        let stopped_ns = joined(self.sender);
+        let gatherer = joined(self.gatherer);
+        self.program.detach();
+        Left {
+            snapshot: gatherer.snapshot(true),
+            sending: Duration::from_nanos(stopped_ns.saturating_sub(self.start_ns)),
+        }
+    }
+}
+
+/// What a thread returned; if it panicked, so does this one, after the same message.
+fn joined<T>(thread: JoinHandle<T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

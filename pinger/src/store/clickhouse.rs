@@ -1,0 +1,416 @@
+//! One connection to a ClickHouse server over HTTP: statements in, rows or bytes out, and the
+//! server's errors told apart.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clickhouse::{Client, Compression, RowOwned, RowRead, RowWrite};
+use url::Url;
+
+use super::StoreError;
+use super::schema::SchemaError;
+use fault::ServerFault;
+
+pub(super) mod fault;
+
+/// The database of the embedded store, and of a URL that names none.
+pub(super) const DATABASE: &str = "pinger";
+
+/// Environment variable with the password for a store given by URL.
+const PASSWORD_VARIABLE: &str = "PINGER_STORE_PASSWORD";
+
+/// The longest a server may take to accept a chunk of an insert: it takes a chunk within
+/// milliseconds unless it is stuck.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest a server may take to finish an insert: a busy disk needs seconds.
+const END_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Where a server is and who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// Scheme, host and port only.
+    pub origin: String,
+    /// The database.
+    pub database: String,
+    /// The user.
+    pub user: String,
+    /// The password; never shown.
+    pub password: String,
+    /// One more header to send, name and value: the key of the embedded engine.
+    pub header: Option<(String, String)>,
+}
+
+impl Address {
+    /// Reads a `--store` URL; the password comes from the file or else from the environment.
+    ///
+    /// # Errors
+    /// When the URL is not of the documented form, or the password file cannot be read.
+    pub(super) fn from_url(text: &str, password_file: Option<&Path>) -> Result<Self, StoreError> {
+        let mut address = parse(text)?;
+        address.password = match password_file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(StoreError::file(
+                    "read the password from",
+                    path,
+                    "check the path given to --store-password-file",
+                ))?
+                .trim_end_matches(['\r', '\n'])
+                .to_owned(),
+            None => std::env::var(PASSWORD_VARIABLE).unwrap_or_default(),
+        };
+        Ok(address)
+    }
+
+    /// The URL as people write it, for messages.
+    fn url(&self) -> String {
+        let (scheme, rest) = self
+            .origin
+            .split_once("://")
+            .unwrap_or(("http", &self.origin));
+        let user = if self.user == "default" {
+            String::new()
+        } else {
+            format!("{}@", self.user)
+        };
+        format!("{scheme}://{user}{rest}/{}", self.database)
+    }
+}
+
+fn parse(text: &str) -> Result<Address, StoreError> {
+    let bad = |shown: &str, reason: &str| StoreError::Url {
+        url: shown.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let mut url = Url::parse(text).map_err(|source| {
+        // What cannot be parsed may hold a password anywhere.
+        let shown = if text.contains('@') { "URL" } else { text };
+        bad(shown, &format!("not a URL ({source})"))
+    })?;
+    if url.password().is_some() {
+        // Cannot fail: a URL with a password has a host.
+        let _ = url.set_password(None);
+        return Err(bad(
+            url.as_str(),
+            "a password in it would show in process lists",
+        ));
+    }
+    match url.scheme() {
+        "http" => {}
+        "https" => return Err(bad(text, "TLS is not supported yet, only http")),
+        _ => return Err(bad(text, "the scheme must be http")),
+    }
+    let Some(host) = url.host_str() else {
+        return Err(bad(text, "it names no host"));
+    };
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(bad(text, "it has a part behind ? or #"));
+    }
+    let database = match url.path().trim_matches('/') {
+        "" => DATABASE,
+        name => name,
+    };
+    if !database
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    {
+        return Err(bad(text, "a database name has letters, digits and _ only"));
+    }
+    let user = if url.username().is_empty() {
+        "default"
+    } else {
+        url.username()
+    };
+    Ok(Address {
+        // 8123 is ClickHouse's HTTP port; 80, the scheme's own, never is unless written.
+        origin: format!("http://{host}:{}", port(text, &url)),
+        database: database.to_owned(),
+        user: user.to_owned(),
+        password: String::new(),
+        header: None,
+    })
+}
+
+/// The port written in a URL, else ClickHouse's. `Url` drops a written `:80`, the default of http.
+fn port(text: &str, url: &Url) -> u16 {
+    let authority = text.split('/').nth(2).unwrap_or_default();
+    let written_80 = authority.ends_with(":80");
+    url.port().unwrap_or(if written_80 { 80 } else { 8123 })
+}
+
+/// A server and a database in it, ready to be asked.
+#[derive(Clone)]
+pub struct Connection {
+    client: Client,
+    address: Address,
+    url: String,
+}
+
+impl Connection {
+    /// Prepares a connection; nothing is sent yet.
+    pub(super) fn new(address: Address) -> Self {
+        let mut client = Client::default()
+            .with_url(&address.origin)
+            .with_database(&address.database)
+            .with_user(&address.user)
+            .with_password(&address.password)
+            .with_product_info("pinger", env!("CARGO_PKG_VERSION"))
+            // Row types and tables are of one version: `schema::check` saw to that.
+            .with_validation(false)
+            .with_compression(Compression::Lz4);
+        if let Some((name, value)) = &address.header {
+            client = client.with_header(name, value);
+        }
+        let url = address.url();
+        Self {
+            client,
+            address,
+            url,
+        }
+    }
+
+    /// The URL for messages; holds no password.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Runs a statement that returns nothing.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub(super) async fn execute(&self, sql: &str) -> Result<(), StoreError> {
+        self.client
+            .query_raw(sql)
+            .execute()
+            .await
+            .map_err(|error| self.error(&error))
+    }
+
+    /// Creates this connection's database, if the server lacks it.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub(super) async fn create_database(&self) -> Result<(), StoreError> {
+        // Asked first, because most users of an existing database may not create one.
+        match self.execute("SELECT 1").await {
+            Err(StoreError::UnknownDatabase { .. }) => {}
+            other => return other,
+        }
+        let sql = format!("CREATE DATABASE IF NOT EXISTS {}", self.address.database);
+        let client = self.client.clone().with_database("default");
+        client
+            .query_raw(&sql)
+            .execute()
+            .await
+            .map_err(|error| self.error(&error))
+    }
+
+    /// The first row of an answer.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses, or there is no row.
+    pub(super) async fn fetch_one<T: RowOwned + RowRead>(
+        &self,
+        sql: &str,
+    ) -> Result<T, StoreError> {
+        self.client
+            .query_raw(sql)
+            .fetch_one()
+            .await
+            .map_err(|error| self.error(&error))
+    }
+
+    /// All rows of an answer.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub(super) async fn fetch_all<T: RowOwned + RowRead>(
+        &self,
+        sql: &str,
+    ) -> Result<Vec<T>, StoreError> {
+        self.client
+            .query_raw(sql)
+            .fetch_all()
+            .await
+            .map_err(|error| self.error(&error))
+    }
+
+    /// Runs any statement and hands on what comes, chunk by chunk, in the format asked for,
+    /// unless the statement names one itself.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses; [`Asked::Out`] when `take` fails.
+    pub(super) async fn ask(
+        &self,
+        sql: &str,
+        format: &str,
+        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), Asked> {
+        let refused = |error: clickhouse::error::Error| Asked::Store(self.error(&error));
+        let mut cursor = self
+            .client
+            .query_raw(sql)
+            .fetch_bytes(format)
+            .map_err(refused)?;
+        while let Some(chunk) = cursor.next().await.map_err(refused)? {
+            take(&chunk).map_err(Asked::Out)?;
+        }
+        Ok(())
+    }
+
+    /// Inserts rows of a small table.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub(super) async fn insert<'a, T>(
+        &self,
+        table: &str,
+        rows: impl IntoIterator<Item = &'a T>,
+    ) -> Result<(), StoreError>
+    where
+        T: RowOwned + RowWrite,
+    {
+        self.try_insert(table, None, rows)
+            .await
+            .map_err(|error| self.error(&error))
+    }
+
+    /// Inserts rows; with a token, a second insert under the same token changes nothing.
+    pub(super) async fn try_insert<'a, T>(
+        &self,
+        table: &str,
+        token: Option<&str>,
+        rows: impl IntoIterator<Item = &'a T>,
+    ) -> clickhouse::error::Result<()>
+    where
+        T: RowOwned + RowWrite,
+    {
+        let mut insert = self
+            .client
+            .insert::<T>(table)
+            .await?
+            .with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT))
+            // Acknowledged means written: the server must not answer before it has the part.
+            .with_setting("async_insert", "0");
+        if let Some(token) = token {
+            insert = insert
+                .with_setting("insert_deduplicate", "1")
+                .with_setting("insert_deduplication_token", token)
+                // The rollups that materialized views will keep drop a repeated batch as well.
+                .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
+        }
+        for row in rows {
+            insert.write(row).await?;
+        }
+        insert.end().await
+    }
+
+    /// A schema error with this server's name.
+    pub(super) fn schema(&self, source: SchemaError) -> StoreError {
+        let database = self.address.database.clone();
+        StoreError::Schema {
+            url: self.url.clone(),
+            database,
+            source: Box::new(source),
+        }
+    }
+
+    /// What an error of the client means to the user.
+    pub(super) fn error(&self, error: &clickhouse::error::Error) -> StoreError {
+        let url = self.url.clone();
+        let user = self.address.user.clone();
+        let database = self.address.database.clone();
+        match ServerFault::of(error) {
+            Some(fault) if fault.is_authentication() => StoreError::Password { url, user },
+            Some(fault) if fault.is_unknown_database() => {
+                StoreError::UnknownDatabase { url, database }
+            }
+            Some(fault) if fault.is_read_only() => StoreError::ReadOnly {
+                url,
+                user,
+                database,
+                message: fault.message,
+            },
+            Some(fault) => StoreError::Server {
+                url,
+                code: fault.code,
+                message: fault.message,
+            },
+            None => StoreError::Unreachable {
+                url,
+                reason: fault::root(error),
+            },
+        }
+    }
+}
+
+/// Why [`Connection::ask`] stopped.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// The store failed.
+    Store(StoreError),
+    /// The caller's output failed.
+    Out(std::io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_gives_address_user_and_database() {
+        for (text, origin, user, database, shown) in [
+            (
+                "http://h",
+                "http://h:8123",
+                "default",
+                "pinger",
+                "http://h:8123/pinger",
+            ),
+            ("http://u@h:9/d", "http://h:9", "u", "d", "http://u@h:9/d"),
+            (
+                "http://u@[::1]:8123/",
+                "http://[::1]:8123",
+                "u",
+                "pinger",
+                "http://u@[::1]:8123/pinger",
+            ),
+            (
+                "http://h:80/d",
+                "http://h:80",
+                "default",
+                "d",
+                "http://h:80/d",
+            ),
+        ] {
+            let address = parse(text).expect(text);
+            assert_eq!(
+                (
+                    address.origin.as_str(),
+                    address.user.as_str(),
+                    address.database.as_str()
+                ),
+                (origin, user, database)
+            );
+            assert_eq!(address.url(), shown);
+        }
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_and_its_password_is_not_shown() {
+        for (text, reason) in [
+            ("localhost:8123", "scheme"),
+            ("https://h/d", "TLS"),
+            ("http://", "URL"),
+            ("http://u:geheim@h/d", "process lists"),
+            ("http://u:geheim@h:x/d", "URL"),
+            ("http://h/a/b", "database name"),
+            ("http://h/a;b", "database name"),
+            ("http://h/d?x=1", "behind ?"),
+        ] {
+            let message = parse(text).expect_err(text).to_string();
+            assert!(message.contains(reason), "{text}: {message}");
+            assert!(!message.contains("geheim"), "{message}");
+        }
+    }
+}

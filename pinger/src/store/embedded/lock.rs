@@ -1,0 +1,238 @@
+//! One pinger at a time on a data directory, and how others find its engine.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::private_dir;
+use crate::store::StoreError;
+use crate::store::clickhouse::Address;
+
+/// The longest to wait for the engine of a pinger that is gone: it ends within seconds.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(15);
+
+/// How often a held lock is tried.
+const POLL: Duration = Duration::from_millis(50);
+
+const HINT: &str = "choose another --data-dir, or run as the user who owns this one";
+
+/// The right to work on a data directory, until dropped.
+#[derive(Debug)]
+pub(in crate::store) struct DirLock {
+    file: File,
+}
+
+impl DirLock {
+    /// Takes the directory, which is created if need be.
+    ///
+    /// The engine of a killed pinger holds on to the directory for the moment it needs to end;
+    /// that is waited for.
+    ///
+    /// # Errors
+    /// When a living process has it, or the directory cannot be used.
+    pub(in crate::store) fn take(data_dir: &Path) -> Result<Self, StoreError> {
+        let deadline = Instant::now() + ORPHAN_LIMIT;
+        loop {
+            if let Some(lock) = Self::try_take(data_dir)? {
+                return Ok(lock);
+            }
+            let holder = holder(data_dir);
+            if holder.as_ref().is_some_and(Holder::is_alive) || Instant::now() > deadline {
+                let holder = match holder {
+                    Some(Holder { pid, command }) => format!("process {pid} (`{command}`)"),
+                    None => "another process".to_owned(),
+                };
+                return Err(StoreError::InUse {
+                    path: data_dir.to_owned(),
+                    holder,
+                });
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Takes the directory unless somebody has it.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub(in crate::store) fn try_take(data_dir: &Path) -> Result<Option<Self>, StoreError> {
+        private_dir(data_dir)?;
+        let path = file(data_dir, "lock");
+        let mut file = File::options()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(StoreError::file("open", &path, HINT))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(source)) => {
+                return Err(StoreError::file("lock", path, HINT)(source));
+            }
+        }
+        let holder = Holder::current();
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{} {}", holder.pid, holder.command))
+            .map_err(StoreError::file("write", &path, HINT))?;
+        // Left by a pinger that was killed: its engine is gone, or it would hold the lock.
+        remove_endpoint(data_dir);
+        Ok(Some(Self { file }))
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// Who wrote the lock file.
+struct Holder {
+    pid: u32,
+    command: String,
+}
+
+impl Holder {
+    fn current() -> Self {
+        let args: Vec<String> = std::env::args().take(2).collect();
+        Self {
+            pid: std::process::id(),
+            command: args.join(" "),
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        Path::new("/proc").join(self.pid.to_string()).exists()
+    }
+}
+
+fn holder(data_dir: &Path) -> Option<Holder> {
+    let mut text = String::new();
+    File::open(file(data_dir, "lock"))
+        .ok()?
+        .read_to_string(&mut text)
+        .ok()?;
+    let (pid, command) = text.trim_end().split_once(' ')?;
+    Some(Holder {
+        pid: pid.parse().ok()?,
+        command: command.to_owned(),
+    })
+}
+
+/// A file of a data directory.
+pub(super) fn file(data_dir: &Path, name: &str) -> PathBuf {
+    data_dir.join(name)
+}
+
+/// How a running engine is reached: the content of `endpoint.json`.
+#[derive(Serialize, Deserialize)]
+struct Endpoint {
+    url: String,
+    database: String,
+    user: String,
+    password: String,
+    header_name: String,
+    header_value: String,
+}
+
+pub(super) fn write_endpoint(data_dir: &Path, address: &Address) -> Result<(), StoreError> {
+    let (header_name, header_value) = address.header.clone().unwrap_or_default();
+    let endpoint = Endpoint {
+        url: address.origin.clone(),
+        database: address.database.clone(),
+        user: address.user.clone(),
+        password: address.password.clone(),
+        header_name,
+        header_value,
+    };
+    let path = file(data_dir, "endpoint.json");
+    let text = serde_json::to_string_pretty(&endpoint)
+        .map_err(|source| StoreError::file("write", &path, HINT)(source.into()))?;
+    write_private(&path, &text)
+}
+
+/// The engine that another pinger shares, if one does.
+pub(in crate::store) fn read_endpoint(data_dir: &Path) -> Option<Address> {
+    let text = fs::read_to_string(file(data_dir, "endpoint.json")).ok()?;
+    let endpoint: Endpoint = serde_json::from_str(&text).ok()?;
+    Some(Address {
+        origin: endpoint.url,
+        database: endpoint.database,
+        user: endpoint.user,
+        password: endpoint.password,
+        header: Some((endpoint.header_name, endpoint.header_value)),
+    })
+}
+
+pub(super) fn remove_endpoint(data_dir: &Path) {
+    // Mostly it is not there; and a left one leads nowhere, since its secrets are drawn anew.
+    let _ = fs::remove_file(file(data_dir, "endpoint.json"));
+}
+
+/// Replaces a file by one that only this user can read, never half written.
+pub(super) fn write_private(path: &Path, text: &str) -> Result<(), StoreError> {
+    let temporary = path.with_extension("new");
+    // Made anew, since the mode counts only then.
+    let _ = fs::remove_file(&temporary);
+    File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(StoreError::file("write", path, HINT))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_holder_and_is_private() {
+        let dir = std::env::temp_dir().join(format!("pinger-lock-{}", std::process::id()));
+        let lock = DirLock::take(&dir).expect("nobody has it");
+        assert!(
+            DirLock::try_take(&dir)
+                .expect("it is a directory")
+                .is_none()
+        );
+        let refused = DirLock::take(&dir).expect_err("we have it").to_string();
+        assert!(
+            refused.contains(&format!("process {}", std::process::id())),
+            "{refused}"
+        );
+        let mode = |path: &Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
+        assert_eq!((mode(&dir), mode(&file(&dir, "lock"))), (0o700, 0o600));
+        drop(lock);
+
+        let lock = DirLock::take(&dir).expect("it is free again");
+        let address = Address {
+            origin: "http://127.0.0.1:1".to_owned(),
+            database: "d".to_owned(),
+            user: "u".to_owned(),
+            password: "p".to_owned(),
+            header: Some(("H".to_owned(), "v".to_owned())),
+        };
+        write_endpoint(&dir, &address).expect("the directory is ours");
+        assert_eq!(mode(&file(&dir, "endpoint.json")), 0o600);
+        assert_eq!(read_endpoint(&dir), Some(address));
+        drop(lock);
+        let lock = DirLock::take(&dir).expect("it is free again");
+        assert_eq!(
+            read_endpoint(&dir),
+            None,
+            "a new holder clears what a killed one left"
+        );
+        drop(lock);
+        fs::remove_dir_all(&dir).expect("our own directory");
+    }
+}

@@ -1,0 +1,184 @@
+//! What can go wrong with the store, and what to do about it.
+//!
+//! Every message has two parts: what happened to which thing, then, indented on a line of its
+//! own, what to do now.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::schema::SchemaError;
+
+/// Why the store could not be opened, used or asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Neither a `clickhouse` program nor `libchdb.so` was found.
+    #[error(
+        "no ClickHouse engine on this machine; looked for {}\n  \
+         `cargo xtask run` fetches one; or put libchdb.so at one of those places, \
+         or use --store URL (a ClickHouse server) or --store none (keep no results)",
+        looked.join(", ")
+    )]
+    EngineMissing {
+        /// Where it was looked for.
+        looked: Vec<String>,
+    },
+    /// PINGER_LIBCHDB names no file.
+    #[error(
+        "PINGER_LIBCHDB is set to {}, and there is no such file\n  \
+         let it name libchdb.so, or unset it", path.display()
+    )]
+    EngineNotThere {
+        /// Its value.
+        path: PathBuf,
+    },
+    /// The engine ended or stayed silent before it answered.
+    #[error(
+        "the ClickHouse engine did not start: {reason}\n  \
+         its last words, from {}:\n{tail}", log.display()
+    )]
+    EngineStart {
+        /// What was seen.
+        reason: String,
+        /// Its log file.
+        log: PathBuf,
+        /// The last lines of the log.
+        tail: String,
+    },
+    /// The port that the user asked for is in use.
+    #[error(
+        "port {port} on 127.0.0.1 is taken\n  \
+         leave --store-port out and a free one is chosen, or name another \
+         (`ss -ltnp sport = :{port}` shows who has it)"
+    )]
+    PortTaken {
+        /// That port.
+        port: u16,
+    },
+    /// Another process works with the data directory.
+    #[error(
+        "the data directory {} is in use by {holder}\n  \
+         stop that one, or give this one another --data-dir \
+         (`pinger sql` may ask a running pinger at any time)", path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// Who, as far as is known.
+        holder: String,
+    },
+    /// A file of the data directory could not be used.
+    #[error("cannot {action} {}: {source}\n  {hint}", path.display())]
+    File {
+        /// A verb: what was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What to do.
+        hint: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// `--store none` was given to something that needs a store.
+    #[error("there is no store to use: --store is `none`\n  use --store embedded, or --store URL")]
+    NoStore,
+    /// The store's URL cannot be used.
+    #[error(
+        "--store {url}: {reason}\n  \
+         the form is http://USER@HOST:8123/DATABASE; the password goes into the environment \
+         variable PINGER_STORE_PASSWORD or into a file named by --store-password-file"
+    )]
+    Url {
+        /// The URL, without any password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody answers at the URL.
+    #[error(
+        "cannot reach ClickHouse at {url}: {reason}\n  \
+         check that the server runs and that host and port are right \
+         (its HTTP port, 8123 unless changed)"
+    )]
+    Unreachable {
+        /// The URL, without any password.
+        url: String,
+        /// What the network said.
+        reason: String,
+    },
+    /// Wrong user or password.
+    #[error(
+        "ClickHouse at {url} refuses user `{user}`\n  \
+         set PINGER_STORE_PASSWORD or --store-password-file to the password of that user, \
+         or name another user in the URL: http://USER@HOST:8123/DATABASE"
+    )]
+    Password {
+        /// The URL, without any password.
+        url: String,
+        /// The user tried.
+        user: String,
+    },
+    /// The database does not exist.
+    #[error(
+        "ClickHouse at {url} has no database `{database}`\n  \
+         `pinger schema apply --store {url}` creates it with its tables"
+    )]
+    UnknownDatabase {
+        /// The URL, without any password.
+        url: String,
+        /// The database.
+        database: String,
+    },
+    /// The user may read, not write.
+    #[error(
+        "ClickHouse at {url} is read-only for user `{user}`: {message}\n  \
+         use a user who may INSERT into `{database}`, or ask for the server to be made writable"
+    )]
+    ReadOnly {
+        /// The URL, without any password.
+        url: String,
+        /// The user tried.
+        user: String,
+        /// The database.
+        database: String,
+        /// What the server said.
+        message: String,
+    },
+    /// The schema in the database is not the one this program needs.
+    #[error("the schema of database `{database}` at {url} does not fit: {source}")]
+    Schema {
+        /// The URL, without any password.
+        url: String,
+        /// The database.
+        database: String,
+        /// How it differs.
+        source: Box<SchemaError>,
+    },
+    /// ClickHouse refused a statement for another reason.
+    #[error("ClickHouse at {url} says: {message}")]
+    Server {
+        /// The URL, without any password.
+        url: String,
+        /// Its error number.
+        code: u32,
+        /// Its message, on one line.
+        message: String,
+    },
+}
+
+impl StoreError {
+    /// A function that makes an error of an I/O error on a file.
+    pub(super) fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+        hint: &'static str,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File {
+            action,
+            path,
+            hint,
+            source,
+        }
+    }
+}

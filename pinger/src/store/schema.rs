@@ -1,0 +1,321 @@
+//! Brings a database to the schema this program was built with, or says why it cannot be used.
+//!
+//! The migrations are files of `schema/`, numbered from 1 without gaps, embedded here with their
+//! checksums. An applied one is recorded in `schema_migrations` and never changes again.
+
+use sha2::{Digest, Sha256};
+
+use super::StoreError;
+use super::clickhouse::Connection;
+use statements::statements;
+
+mod statements;
+
+/// One numbered step of the schema.
+#[derive(Debug)]
+pub struct Migration {
+    /// Its number; the highest one is the version of the schema.
+    pub version: u32,
+    /// What it does, in a word.
+    pub name: &'static str,
+    /// Its statements.
+    pub sql: &'static str,
+}
+
+/// All migrations in order.
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "tables_and_views",
+    sql: include_str!("../../../schema/001_tables_and_views.sql"),
+}];
+
+/// Version of the schema that this program writes.
+pub const VERSION: u32 = MIGRATIONS.len() as u32;
+
+impl Migration {
+    /// SHA-256 of the statements, hexadecimal.
+    pub fn checksum(&self) -> String {
+        hex(&Sha256::digest(self.sql))
+    }
+}
+
+/// A migration as a database has it on record.
+#[derive(Clone, Debug, PartialEq, Eq, clickhouse::Row, serde::Serialize, serde::Deserialize)]
+pub struct Recorded {
+    /// Its number.
+    pub version: u32,
+    /// Its name.
+    pub name: String,
+    /// Its checksum when it was applied.
+    pub checksum: String,
+}
+
+/// How a database's schema differs from this program's.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// No migration was applied yet.
+    #[error(
+        "it has none yet, and this pinger needs version {VERSION}\n  \
+         `pinger schema apply --store {url}` creates it"
+    )]
+    Missing {
+        /// Where to.
+        url: String,
+    },
+    /// The last migrations are missing.
+    #[error(
+        "it has version {found}, and this pinger needs version {VERSION}\n  \
+         `pinger schema apply --store {url}` upgrades it and keeps the data"
+    )]
+    Older {
+        /// The version found.
+        found: u32,
+        /// Where to.
+        url: String,
+    },
+    /// A newer pinger was here.
+    #[error(
+        "it has version {found}, and this pinger knows up to version {VERSION}\n  \
+         use the newer pinger that made it, or another database (the last part of the URL, or \
+         another --data-dir for the embedded store)"
+    )]
+    Newer {
+        /// The version found.
+        found: u32,
+    },
+    /// A migration differs from the one that was applied.
+    #[error(
+        "its migration {version} was `{found_name}` with checksum {found}, and this pinger's \
+         version {VERSION} of the schema has `{name}` with checksum {known}\n  \
+         an applied migration must not change: use the pinger that made the database, or another \
+         database"
+    )]
+    Edited {
+        /// Number of the migration.
+        version: u32,
+        /// Its name here.
+        name: String,
+        /// Its name on record.
+        found_name: String,
+        /// Start of the checksum here.
+        known: String,
+        /// Start of the checksum on record.
+        found: String,
+    },
+    /// The record has a gap.
+    #[error(
+        "it has migration {found} without migration {missing}; this pinger needs all up to \
+         {VERSION}\n  \
+         somebody changed the table schema_migrations by hand: restore it, or use another database"
+    )]
+    Gap {
+        /// The first missing number.
+        missing: u32,
+        /// The number found in its place.
+        found: u32,
+    },
+}
+
+/// What `apply` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The version before; zero if there was none.
+    pub from: u32,
+    /// The version now.
+    pub to: u32,
+}
+
+/// Writes all statements of the schema, for people who apply them by other means.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn print(out: &mut impl std::io::Write) -> std::io::Result<()> {
+    for migration in MIGRATIONS {
+        let Migration { version, name, sql } = migration;
+        writeln!(
+            out,
+            "-- Migration {version}: {name}\n\n{}\n",
+            sql.trim_end()
+        )?;
+        writeln!(out, "{};\n", record(migration))?;
+    }
+    Ok(())
+}
+
+/// Creates the database if there is none, applies the migrations it lacks, and records them.
+///
+/// Every statement can be repeated, so two hosts may do this at once, and what was cut short is
+/// completed by the next try.
+///
+/// # Errors
+/// When the server refuses, or the database has a schema that this program does not know.
+pub async fn apply(connection: &Connection) -> Result<Applied, StoreError> {
+    connection.create_database().await?;
+    let recorded = recorded(connection).await?;
+    let from = compare(&recorded, MIGRATIONS).map_err(|source| connection.schema(source))?;
+    for migration in &MIGRATIONS[from as usize..] {
+        for statement in statements(migration.sql) {
+            connection.execute(statement).await?;
+        }
+        connection.execute(&record(migration)).await?;
+    }
+    Ok(Applied { from, to: VERSION })
+}
+
+/// Checks that a database has exactly this program's schema.
+///
+/// # Errors
+/// When it has not, or the server refuses.
+pub async fn check(connection: &Connection) -> Result<(), StoreError> {
+    let recorded = recorded(connection).await?;
+    let url = || connection.url().to_owned();
+    let source = match compare(&recorded, MIGRATIONS) {
+        Ok(VERSION) => return Ok(()),
+        Ok(0) => SchemaError::Missing { url: url() },
+        Ok(found) => SchemaError::Older { found, url: url() },
+        Err(source) => source,
+    };
+    Err(connection.schema(source))
+}
+
+async fn recorded(connection: &Connection) -> Result<Vec<Recorded>, StoreError> {
+    let exists = connection
+        .fetch_one::<u8>("EXISTS TABLE schema_migrations")
+        .await?;
+    if exists == 0 {
+        return Ok(Vec::new());
+    }
+    connection
+        .fetch_all(
+            "SELECT version, name, toString(checksum) AS checksum \
+             FROM schema_migrations FINAL ORDER BY version",
+        )
+        .await
+}
+
+/// The statement that puts a migration on record.
+fn record(migration: &Migration) -> String {
+    format!(
+        "INSERT INTO schema_migrations (version, name, checksum, program) \
+         SELECT {}, '{}', '{}', '{}'",
+        migration.version,
+        migration.name,
+        migration.checksum(),
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// The version a database has, if its record is a beginning of `known`.
+fn compare(recorded: &[Recorded], known: &[Migration]) -> Result<u32, SchemaError> {
+    for (index, found) in recorded.iter().enumerate() {
+        let expected = index as u32 + 1;
+        if found.version != expected {
+            return Err(SchemaError::Gap {
+                missing: expected,
+                found: found.version,
+            });
+        }
+        let Some(migration) = known.get(index) else {
+            return Err(SchemaError::Newer {
+                found: recorded.len() as u32,
+            });
+        };
+        let checksum = migration.checksum();
+        if found.name != migration.name || found.checksum != checksum {
+            return Err(SchemaError::Edited {
+                version: expected,
+                name: migration.name.to_owned(),
+                found_name: found.name.clone(),
+                known: checksum.chars().take(12).collect(),
+                found: found.checksum.chars().take(12).collect(),
+            });
+        }
+    }
+    Ok(recorded.len() as u32)
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: &[Migration] = &[
+        Migration {
+            version: 1,
+            name: "one",
+            sql: "SELECT 1",
+        },
+        Migration {
+            version: 2,
+            name: "two",
+            sql: "SELECT 2",
+        },
+    ];
+
+    fn on_record(version: u32, name: &str, checksum: String) -> Recorded {
+        Recorded {
+            version,
+            name: name.to_owned(),
+            checksum,
+        }
+    }
+
+    #[test]
+    fn migrations_are_numbered_from_one_and_have_statements() {
+        for (index, migration) in MIGRATIONS.iter().enumerate() {
+            assert_eq!(migration.version as usize, index + 1);
+            assert!(!statements(migration.sql).is_empty(), "{}", migration.name);
+        }
+    }
+
+    #[test]
+    fn a_record_is_compared_with_what_is_known() {
+        let one = || on_record(1, "one", KNOWN[0].checksum());
+        let two = || on_record(2, "two", KNOWN[1].checksum());
+        let three = || on_record(3, "three", KNOWN[1].checksum());
+        assert_eq!(compare(&[], KNOWN), Ok(0));
+        assert_eq!(compare(&[one()], KNOWN), Ok(1));
+        assert_eq!(compare(&[one(), two()], KNOWN), Ok(2));
+        assert_eq!(
+            compare(&[one(), two(), three()], KNOWN),
+            Err(SchemaError::Newer { found: 3 })
+        );
+        assert_eq!(
+            compare(&[one(), three()], KNOWN),
+            Err(SchemaError::Gap {
+                missing: 2,
+                found: 3
+            })
+        );
+        let edited = on_record(2, "two", KNOWN[0].checksum());
+        assert!(matches!(
+            compare(&[one(), edited], KNOWN),
+            Err(SchemaError::Edited { version: 2, .. })
+        ));
+        let renamed = on_record(1, "uno", KNOWN[0].checksum());
+        assert!(matches!(
+            compare(&[renamed], KNOWN),
+            Err(SchemaError::Edited { version: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn print_holds_every_statement_and_its_record() {
+        let mut out = Vec::new();
+        print(&mut out).expect("a vector takes all");
+        let out = String::from_utf8(out).expect("text");
+        for migration in MIGRATIONS {
+            assert!(out.contains(migration.sql.trim_end()));
+            assert!(out.contains(&migration.checksum()));
+        }
+        let all: usize = MIGRATIONS
+            .iter()
+            .map(|migration| statements(migration.sql).len())
+            .sum();
+        assert_eq!(statements(&out).len(), all + MIGRATIONS.len());
+    }
+}

@@ -1,0 +1,149 @@
+//! Reaches ClickHouse, whichever it is: starts the embedded engine, joins one that runs, or
+//! connects to a server.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use super::StoreError;
+use super::clickhouse::{Address, Connection};
+use super::embedded::{self, DirLock, EmbeddedOptions, Engine};
+use crate::config::{StoreChoice, StoreOptions};
+
+/// The longest a guest waits for a pinger that is just starting or ending.
+const GUEST_LIMIT: Duration = Duration::from_secs(15);
+
+/// How often it looks.
+const GUEST_POLL: Duration = Duration::from_millis(50);
+
+/// Whose engine it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Ours alone to start; others may join it.
+    Own,
+    /// The one that runs already, else one of our own for a short while.
+    Guest,
+}
+
+/// A connection with the runtime to use it, and with the engine if we started one.
+pub(super) struct Session {
+    connection: Connection,
+    runtime: Runtime,
+    engine: Option<Engine>,
+}
+
+impl Session {
+    /// Starts or reaches ClickHouse.
+    ///
+    /// # Errors
+    /// When there is none, or it does not let us in.
+    pub(super) fn open(options: &StoreOptions, sharing: Sharing) -> Result<Self, StoreError> {
+        let runtime = runtime()?;
+        match &options.choice {
+            StoreChoice::None => Err(StoreError::NoStore),
+            StoreChoice::Url(url) => {
+                let address = Address::from_url(url, options.password_file.as_deref())?;
+                Ok(Self {
+                    connection: Connection::new(address),
+                    runtime,
+                    engine: None,
+                })
+            }
+            StoreChoice::Embedded => Self::open_embedded(options, sharing, runtime),
+        }
+    }
+
+    fn open_embedded(
+        options: &StoreOptions,
+        sharing: Sharing,
+        runtime: Runtime,
+    ) -> Result<Self, StoreError> {
+        let lock = match sharing {
+            Sharing::Own => DirLock::take(&options.data_dir)?,
+            Sharing::Guest => match lock_or_join(options, &runtime)? {
+                Joined::Lock(lock) => lock,
+                Joined::Running(connection) => {
+                    return Ok(Self {
+                        connection: *connection,
+                        runtime,
+                        engine: None,
+                    });
+                }
+            },
+        };
+        let options = EmbeddedOptions {
+            data_dir: options.data_dir.clone(),
+            port: options.port,
+        };
+        let mut engine = Engine::start(&options, lock, &runtime)?;
+        let connection = Connection::new(engine.address().clone());
+        if sharing == Sharing::Own {
+            runtime.block_on(connection.create_database())?;
+            engine.share()?;
+        } else {
+            runtime.block_on(super::schema::apply(&connection))?;
+        }
+        Ok(Self {
+            connection,
+            runtime,
+            engine: Some(engine),
+        })
+    }
+
+    /// The connection.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Whether the engine is ours.
+    pub(super) fn is_embedded(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// Runs to the end of a future of this connection.
+    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+}
+
+/// What a guest found.
+enum Joined {
+    /// Nobody works on the directory: now we do.
+    Lock(DirLock),
+    /// A running engine.
+    Running(Box<Connection>),
+}
+
+fn lock_or_join(options: &StoreOptions, runtime: &Runtime) -> Result<Joined, StoreError> {
+    let deadline = Instant::now() + GUEST_LIMIT;
+    loop {
+        if let Some(lock) = DirLock::try_take(&options.data_dir)? {
+            return Ok(Joined::Lock(lock));
+        }
+        if let Some(address) = embedded::read_endpoint(&options.data_dir) {
+            let connection = Connection::new(address);
+            // It may have ended since; then the lock is free in a moment.
+            if runtime.block_on(connection.execute("SELECT 1")).is_ok() {
+                return Ok(Joined::Running(Box::new(connection)));
+            }
+        }
+        if Instant::now() > deadline {
+            return DirLock::take(&options.data_dir).map(Joined::Lock);
+        }
+        std::thread::sleep(GUEST_POLL);
+    }
+}
+
+/// A runtime on the thread that uses it: the store has one thing to do at a time.
+pub(super) fn runtime() -> Result<Runtime, StoreError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(StoreError::file(
+            "start",
+            "the store's runtime",
+            "raise the limit of open files: ulimit -n",
+        ))
+}

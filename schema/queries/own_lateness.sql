@@ -1,0 +1,12 @@
+-- The prober's own lateness, minute by minute (never part of a round trip)
+SELECT
+    toStartOfMinute(time_due) AS minute,
+    count() AS probes,
+    round(quantileDD(0.001, 0.5)(lag) / 1e3, 1) AS lag_p50_us,
+    round(quantileDD(0.001, 0.99)(lag) / 1e3, 1) AS lag_p99_us,
+    round(max(lag) / 1e3, 1) AS lag_max_us
+FROM results
+WHERE time_due > now() - 3600 AND outcome IN ('reply', 'error', 'lost')
+GROUP BY minute
+ORDER BY minute DESC
+LIMIT 60

@@ -1,0 +1,530 @@
+//! The machine's one lab: hosts in the namespace `pinger-lab`, the prober's interface in the root
+//! namespace, where any tool can use it.
+//!
+//! Who it belongs to stands in a record: kept until `lab down`, or one run's, which removes it at
+//! its end. A record names a run by process id and start time, so that a run that was killed is
+//! known to be gone even when its id is used again.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::namespace::{Namespace, ip_batch, ip_json};
+use super::topology::{FAR, HOSTS_IPV4, HOSTS_IPV6, INTERFACE, Shape, Topology};
+use crate::process;
+use crate::progress::say;
+
+/// The hosts' namespace.
+pub const NAMESPACE: &str = "pinger-lab";
+/// Where the record is; the directory itself is the lock. Both are gone when the lab is.
+const DIRECTORY: &str = "/run/pinger";
+const RECORD: &str = "lab.json";
+
+/// The prober's and the hosts' end of the link, as [`Topology`] makes them.
+const OWN_MAC: &str = "02:70:69:6e:00:01";
+pub(super) const OWN: [&str; 2] = ["198.19.0.1", "2001:2::1"];
+pub(super) const GATEWAY: [&str; 2] = ["198.19.0.2", "2001:2::2"];
+
+/// Who removes the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "owner")]
+pub enum Owner {
+    /// Whoever says `lab down`.
+    Kept,
+    /// The run that made it, at its end.
+    Run {
+        /// Its process.
+        pid: u32,
+        /// When that process began, in clock ticks since boot.
+        started: u64,
+    },
+}
+
+impl Owner {
+    fn this_process() -> Result<Self> {
+        let pid = std::process::id();
+        let started = start_time(pid).context("cannot read /proc/self/stat: is /proc mounted?")?;
+        Ok(Self::Run { pid, started })
+    }
+
+    /// Whether the owner can still remove the lab.
+    pub fn is_alive(&self) -> bool {
+        match *self {
+            Self::Kept => true,
+            Self::Run { pid, started } => start_time(pid) == Some(started),
+        }
+    }
+}
+
+/// What is written down about the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Who removes it.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// When it was made, seconds since 1970.
+    pub made: u64,
+}
+
+/// The lab as it is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Nothing of it is there.
+    pub absent: bool,
+    /// What is wrong with it, one clause a fault; empty in a lab that works.
+    pub faults: Vec<String>,
+    /// What is written down about it.
+    pub record: Option<Record>,
+}
+
+impl State {
+    /// Whether it is there and whole.
+    pub fn is_up(&self) -> bool {
+        !self.absent && self.faults.is_empty()
+    }
+}
+
+/// What `up` found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Raised {
+    /// It was there.
+    Already,
+    /// It was a run's; now it stays when that run ends.
+    TakenOver(u32),
+    /// It was not there.
+    Made,
+    /// It was there, with these faults.
+    Repaired(Vec<String>),
+}
+
+/// Makes the lab, or repairs it, and keeps it until [`down`].
+///
+/// # Errors
+/// Not root, something of the same name that is not ours is in the way, or the kernel refuses.
+pub fn up() -> Result<Raised> {
+    let _turn = Turn::take()?;
+    let state = look()?;
+    let raised = match state.record.map(|record| record.owner) {
+        Some(Owner::Run { pid, .. }) if state.is_up() => Raised::TakenOver(pid),
+        Some(Owner::Kept) if state.is_up() => return Ok(Raised::Already),
+        _ if state.absent => Raised::Made,
+        _ => Raised::Repaired(state.faults.clone()),
+    };
+    if !state.is_up() {
+        make()?;
+    }
+    write_record(Owner::Kept)?;
+    Ok(raised)
+}
+
+/// Removes the lab; gives whether there was anything to remove.
+///
+/// # Errors
+/// Not root, a run is using it, or the kernel refuses.
+pub fn down() -> Result<bool> {
+    let turn = Turn::take()?;
+    let state = look()?;
+    if let Some(Record {
+        owner: owner @ Owner::Run { pid, .. },
+        ..
+    }) = state.record
+        && owner.is_alive()
+    {
+        bail!(
+            "the lab belongs to a run that is at work (process {pid}), which removes it at its \
+             end. Stop that run: Ctrl-C in its terminal, or `kill {pid}`"
+        );
+    }
+    remove()?;
+    turn.leave_nothing();
+    Ok(!state.absent)
+}
+
+/// Looks at the lab; needs no root.
+///
+/// # Errors
+/// `ip` is missing or cannot be asked.
+pub fn look() -> Result<State> {
+    let record = read_record();
+    let interface = interface()?;
+    let namespace = Namespace::exists(NAMESPACE);
+    if interface.is_none() && !namespace {
+        return Ok(State {
+            absent: true,
+            faults: Vec::new(),
+            record,
+        });
+    }
+    let mut faults = Vec::new();
+    let mut expect = |holds: bool, fault: &str| {
+        if !holds {
+            faults.push(fault.to_owned());
+        }
+    };
+    expect(namespace, "the namespace of the hosts is missing");
+    expect(record.is_some(), "nobody is recorded as its owner");
+    if let Some(interface) = &interface {
+        expect(interface["operstate"] == "UP", "the interface is down");
+        // Whose namespace is being removed, an interface may go between two questions.
+        let ask = |what| ip_json(None, &format!("{what} dev {INTERFACE}")).unwrap_or_default();
+        let addresses = ask("address show");
+        expect(
+            has_addresses(&addresses, OWN),
+            "the interface lacks an address",
+        );
+        let routes = [
+            route(None, HOSTS_IPV4, "main")?,
+            route(None, HOSTS_IPV6, "main")?,
+        ];
+        expect(
+            routes.iter().all(leads_into_lab),
+            "a route to the hosts is missing",
+        );
+        let known = ask("neighbour show nud permanent");
+        expect(has_neighbours(&known), "a static neighbour is missing");
+    } else {
+        expect(false, "the interface is missing");
+    }
+    // Asking inside a namespace is for root alone.
+    if namespace && process::is_root() {
+        let inside = Some(NAMESPACE);
+        let addresses = ip_json(inside, &format!("address show dev {FAR}")).unwrap_or_default();
+        expect(
+            has_addresses(&addresses, GATEWAY),
+            "the gateway lacks an address",
+        );
+        for prefix in [HOSTS_IPV4, HOSTS_IPV6] {
+            let local = route(inside, prefix, "local")?;
+            expect(
+                is_nonempty(&local),
+                "the hosts' kernel does not hold their prefixes",
+            );
+        }
+    }
+    Ok(State {
+        absent: false,
+        faults,
+        record,
+    })
+}
+
+/// A run's use of the lab; at its end the lab is removed, unless it is kept.
+#[derive(Debug)]
+pub struct Visit {
+    /// Us, if the lab is ours to remove.
+    owner: Option<Owner>,
+}
+
+impl Visit {
+    /// Uses the lab that is kept, or makes one for this process.
+    ///
+    /// # Errors
+    /// As [`up`]; or another run's lab is in use.
+    pub fn begin() -> Result<Self> {
+        ensure!(
+            process::is_root(),
+            "the lab needs root, and so does sending probes: {}",
+            process::as_root("run")
+        );
+        let _turn = Turn::take()?;
+        let state = look()?;
+        match state.record.map(|record| record.owner) {
+            Some(Owner::Kept) => {
+                if !state.is_up() {
+                    say(&format!("repairing the lab: {}", state.faults.join("; ")));
+                    make()?;
+                }
+                say("using the lab that is up; it stays when this run ends");
+                return Ok(Self { owner: None });
+            }
+            Some(owner @ Owner::Run { pid, .. }) if owner.is_alive() => bail!(
+                "another run (process {pid}) is using its lab. Wait for its end or stop it; to \
+                 share one lab among tools, use `cargo xtask lab up` first"
+            ),
+            Some(Owner::Run { pid, .. }) if !state.absent => {
+                say(&format!(
+                    "replacing the lab of a run that is gone (process {pid})"
+                ));
+            }
+            _ => {}
+        }
+        make()?;
+        let owner = Owner::this_process()?;
+        write_record(owner)?;
+        say(&format!(
+            "made the lab: {HOSTS_IPV4} and {HOSTS_IPV6} behind {INTERFACE}; removed at the end"
+        ));
+        Ok(Self { owner: Some(owner) })
+    }
+
+    fn end(owner: Owner) -> Result<()> {
+        let turn = Turn::take()?;
+        match read_record() {
+            Some(record) if record.owner == owner => {
+                remove()?;
+                turn.leave_nothing();
+            }
+            Some(_) => say("the lab stays: `cargo xtask lab up` has taken it over"),
+            // Somebody removed it under us.
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner
+            && let Err(error) = Self::end(owner)
+        {
+            say(&format!(
+                "the lab could not be removed: {error:#}; try `cargo xtask lab down`"
+            ));
+        }
+    }
+}
+
+/// The right to change the lab, held while the directory is locked.
+struct Turn {
+    _lock: File,
+}
+
+impl Turn {
+    fn take() -> Result<Self> {
+        ensure!(
+            process::is_root(),
+            "the lab needs root: {}",
+            process::as_root("lab up")
+        );
+        loop {
+            fs::create_dir_all(DIRECTORY).with_context(|| format!("cannot create {DIRECTORY}"))?;
+            let lock = match File::open(DIRECTORY) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                result => result.with_context(|| format!("cannot open {DIRECTORY}"))?,
+            };
+            lock.lock()
+                .with_context(|| format!("cannot lock {DIRECTORY}"))?;
+            // Whoever had it before us may have removed the directory that we opened.
+            let ours = lock.metadata().map(|data| data.ino()).ok();
+            if fs::metadata(DIRECTORY).map(|data| data.ino()).ok() == ours {
+                return Ok(Self { _lock: lock });
+            }
+        }
+    }
+
+    /// Removes the directory too, if nobody else keeps anything in it.
+    fn leave_nothing(self) {
+        drop(fs::remove_dir(DIRECTORY));
+    }
+}
+
+fn make() -> Result<()> {
+    refuse_strangers()?;
+    remove()?;
+    let hosts = Namespace::new(NAMESPACE.into())?;
+    Topology::new(vec![None, Some(NAMESPACE.into())], Shape::default())
+        .apply()
+        .inspect_err(|_| drop(ip_batch(None, &[format!("link delete {INTERFACE}")])))?;
+    hosts.keep();
+    Ok(())
+}
+
+/// Nothing that we did not make is ever changed or removed.
+fn refuse_strangers() -> Result<()> {
+    if let Some(interface) = interface()? {
+        let mac = interface["address"].as_str().unwrap_or("none");
+        ensure!(
+            mac == OWN_MAC,
+            "there is an interface {INTERFACE} that is not the lab's (MAC address {mac}, the \
+             lab's has {OWN_MAC}). If nobody needs it, remove it: ip link delete {INTERFACE}"
+        );
+    }
+    for prefix in [HOSTS_IPV4, HOSTS_IPV6] {
+        let found = route(None, prefix, "main")?;
+        ensure!(
+            !is_nonempty(&found) || leads_into_lab(&found),
+            "this machine has a route to {prefix} already, which the lab would need: {}. If nobody \
+             needs it, remove it: ip route delete {prefix}",
+            found[0]
+        );
+    }
+    Ok(())
+}
+
+/// Removes whatever is there of the lab.
+fn remove() -> Result<()> {
+    if let Some(found) = interface()?
+        && found["address"] == OWN_MAC
+    {
+        // The namespace would take it along, but some time later: a new lab may come at once.
+        let deleted = ip_batch(None, &[format!("link delete {INTERFACE}")]);
+        if interface()?.is_some() {
+            deleted?;
+        }
+    }
+    if Namespace::exists(NAMESPACE) {
+        drop(Namespace::adopt(NAMESPACE.into()));
+        ensure!(
+            !Namespace::exists(NAMESPACE),
+            "cannot remove the network namespace {NAMESPACE}"
+        );
+    }
+    match fs::remove_file(record_path()) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", record_path().display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn record_path() -> PathBuf {
+    Path::new(DIRECTORY).join(RECORD)
+}
+
+/// A record that cannot be read says as much as none: the lab is then replaced.
+fn read_record() -> Option<Record> {
+    serde_json::from_str(&fs::read_to_string(record_path()).ok()?).ok()
+}
+
+fn write_record(owner: Owner) -> Result<()> {
+    let made = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let text = serde_json::to_string(&Record { owner, made })?;
+    let new = record_path().with_extension("new");
+    fs::write(&new, text + "\n")
+        .and_then(|()| fs::rename(&new, record_path()))
+        .with_context(|| format!("cannot write {}", record_path().display()))
+}
+
+fn interface() -> Result<Option<Value>> {
+    // `ip link show dev X` fails for an absent interface, and for much else: look for it instead.
+    let all = ip_json(None, "link show")?;
+    let found = all
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|link| link["ifname"] == INTERFACE);
+    Ok(found.cloned())
+}
+
+fn route(namespace: Option<&str>, prefix: &str, table: &str) -> Result<Value> {
+    let family = if prefix.contains(':') { "-6" } else { "-4" };
+    ip_json(
+        namespace,
+        &format!("{family} route show table {table} exact {prefix}"),
+    )
+}
+
+fn is_nonempty(list: &Value) -> bool {
+    list.as_array().is_some_and(|list| !list.is_empty())
+}
+
+fn leads_into_lab(routes: &Value) -> bool {
+    let ours = |route: &Value| {
+        route["dev"] == INTERFACE && GATEWAY.iter().any(|gateway| route["gateway"] == *gateway)
+    };
+    is_nonempty(routes) && routes.as_array().into_iter().flatten().all(ours)
+}
+
+fn has_addresses(links: &Value, expected: [&str; 2]) -> bool {
+    let infos: Vec<&Value> = links
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|link| link["addr_info"].as_array().into_iter().flatten())
+        .collect();
+    expected
+        .iter()
+        .all(|address| infos.iter().any(|info| info["local"] == *address))
+}
+
+fn has_neighbours(list: &Value) -> bool {
+    let known = |address: &&str| {
+        list.as_array()
+            .into_iter()
+            .flatten()
+            .any(|neighbour| neighbour["dst"] == **address)
+    };
+    GATEWAY.iter().all(known)
+}
+
+/// When a process began, in clock ticks since boot: field 22 of its `stat` (proc(5)).
+fn start_time(pid: u32) -> Option<u64> {
+    read_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn read_start_time(stat: &str) -> Option<u64> {
+    // The second field is the program's name in parentheses, which may hold spaces itself.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_start_time_is_read_behind_any_program_name() {
+        let stat = "77 (a b) c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 99";
+        assert_eq!(read_start_time(stat), Some(4242));
+        assert_eq!(read_start_time("77 (cut"), None);
+    }
+
+    #[test]
+    fn an_owner_is_alive_only_while_it_is_the_same_process() {
+        let this = Owner::this_process().unwrap();
+        assert!(this.is_alive() && Owner::Kept.is_alive());
+        let Owner::Run { pid, started } = this else {
+            panic!("{this:?}")
+        };
+        assert!(
+            !Owner::Run {
+                pid,
+                started: started + 1
+            }
+            .is_alive(),
+            "the id is used again"
+        );
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        for owner in [Owner::Kept, Owner::Run { pid: 7, started: 9 }] {
+            let record = Record {
+                owner,
+                made: 1_700_000_000,
+            };
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Record>(&text).unwrap(),
+                record,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_route_through_our_gateway_is_ours() {
+        let check = |routes: Value, expected: bool| {
+            assert_eq!(leads_into_lab(&routes), expected, "{routes}");
+        };
+        check(
+            json!([{"dst": HOSTS_IPV4, "gateway": "198.19.0.2", "dev": "pinger0"}]),
+            true,
+        );
+        check(
+            json!([{"dst": HOSTS_IPV4, "gateway": "10.0.0.1", "dev": "tun0"}]),
+            false,
+        );
+        check(json!([{"dst": HOSTS_IPV4, "dev": "pinger0"}]), false);
+        check(json!([]), false);
+    }
+}
