@@ -142,6 +142,7 @@ impl Bench {
 const fn limits(count: Option<u64>) -> Limits {
     Limits {
         count,
+        until_ns: u64::MAX,
         batch: 8,
         in_flight: 1000,
     }
