@@ -241,8 +241,11 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let finished = self.finished(index);
         let cycle = &self.schedule.cycles()[index];
         let readings = &mut self.readings[index];
-        // Answered probes need not wait for their timeout where we want to be done with them.
-        let eager = finished || cycle.interval_ns == 0;
+        let capacity = self.flight.run(cycle.turn(readings.next).flow) * cycle.len();
+        let full = readings.next - readings.end >= capacity;
+        // Answered probes need not wait for their timeout where we want to be done with them, or
+        // where their slots are needed.
+        let eager = finished || cycle.interval_ns == 0 || full;
         for _ in 0..EXPIRE_MAX {
             if readings.end == readings.next {
                 return u64::MAX;
