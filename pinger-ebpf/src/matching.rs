@@ -164,9 +164,14 @@ fn settle<S: SlotCell>(
     } else {
         slot.state()
     };
-    // The sender may have begun to reuse the slot since its state was first read; then the send
-    // time may be of another probe.
-    if state.tag() != SlotState::SENT && found != state {
+    // The sender may have reused the slot since its state was read first, so that `tx_ns` and
+    // the new state are another probe's. An unreported state keeps no more than 16 bits.
+    let is_other = if found.tag() == SlotState::UNREPORTED {
+        found.wire_sequence() != state.wire_sequence()
+    } else {
+        found.sequence() != state.sequence()
+    };
+    if is_other {
         return (Some(EventKind::Stale), 0);
     }
     match found.tag() {
@@ -176,3 +181,6 @@ fn settle<S: SlotCell>(
         _ => (Some(EventKind::Stale), 0),
     }
 }
+
+#[cfg(test)]
+mod tests;
