@@ -118,8 +118,8 @@ pub struct Event {
     pub rx_ns: u64,
     /// When the probe was sent, CLOCK_MONOTONIC nanoseconds; zero for [`EventKind::Stale`].
     pub tx_ns: u64,
-    /// Sequence of the probe since the start of its flow; for [`EventKind::Stale`] only the
-    /// 16 bits that stood on the wire are known.
+    /// Sequence of the probe since the start of its flow. Payloads too short for a cookie prove
+    /// only its low 16 bits; it is then the newest such probe of that flow.
     pub sequence: u64,
     /// Source address of the packet, network byte order; IPv4 as `::ffff:a.b.c.d`.
     pub responder: [u8; 16],

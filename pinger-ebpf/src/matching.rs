@@ -164,9 +164,9 @@ fn settle<S: SlotCell>(
     } else {
         slot.state()
     };
-    // The sender may have begun to reuse the slot since its state was first read; then the send
-    // time may be of another probe.
-    if state.tag() != SlotState::SENT && found != state {
+    // The sender may have reused the slot since its state was read first, so that `tx_ns` and
+    // the new state are another probe's. An unreported state keeps no more than these 16 bits.
+    if found.wire_sequence() != state.wire_sequence() {
         return (Some(EventKind::Stale), 0);
     }
     match found.tag() {
@@ -176,3 +176,6 @@ fn settle<S: SlotCell>(
         _ => (Some(EventKind::Stale), 0),
     }
 }
+
+#[cfg(test)]
+mod tests;

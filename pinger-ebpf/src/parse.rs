@@ -258,3 +258,6 @@ fn echo_reply<C: Cursor + ?Sized>(packet: &C, at: usize, len: usize, ip: Ip) -> 
         payload_len: len - ICMP_LEN,
     }))
 }
+
+#[cfg(test)]
+mod tests;

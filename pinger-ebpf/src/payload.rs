@@ -107,3 +107,6 @@ impl Received {
 fn first_byte(word: u64) -> u16 {
     (word.trailing_zeros() / 8) as u16
 }
+
+#[cfg(test)]
+mod tests;

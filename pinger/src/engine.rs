@@ -216,9 +216,15 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let mut wake_ns = u64::MAX;
         let mut done = true;
         for index in 0..self.readings.len() {
-            wake_ns = wake_ns.min(self.expire(index, clock(), sink));
-            wake_ns = wake_ns.min(self.send(index, clock, link, sink));
+            let expire_ns = self.expire(index, clock(), sink);
+            let due_ns = self.send(index, clock, link, sink);
+            let cycle = &self.schedule.cycles()[index];
             let readings = &self.readings[index];
+            wake_ns = wake_ns.min(due_ns).min(expire_ns);
+            if expire_ns == u64::MAX && readings.end < readings.next {
+                // Nothing was in flight before these were sent; the first of them may end next.
+                wake_ns = wake_ns.min(cycle.due_ns(readings.end) + cycle.timeout_ns);
+            }
             done &= self.finished(index) && readings.end == readings.next;
         }
         if done { Poll::Done } else { Poll::At(wake_ns) }
@@ -401,3 +407,6 @@ fn ended_note(cycle: &Cycle, turn: Turn, tx_ns: u64, end: End) -> Note {
         end,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -185,3 +185,6 @@ impl<M: AsRef<[AtomicSlot]>> Flight<M> {
             .map_err(|_| self.look(flow, sequence))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,3 +168,6 @@ impl Patch {
         icmp[2..4].copy_from_slice(&checksum::finish(sum).to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests;

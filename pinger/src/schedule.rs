@@ -139,3 +139,6 @@ impl Schedule {
         (cycle.interval_ns > 0).then(|| cycle.due_ns(turn))
     }
 }
+
+#[cfg(test)]
+mod tests;

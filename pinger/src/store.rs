@@ -92,7 +92,7 @@ impl Store {
                 false => format!("ClickHouse {version} at {}", connection.url()),
             })
         })?;
-        let (writer, notices) = Writer::start(session.connection().clone())?;
+        let (writer, notices) = Writer::start(session.connection())?;
         Ok(Self {
             writer,
             session,

@@ -41,7 +41,7 @@ enum Task {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         query: Vec<OsString>,
     },
-    /// Makes, shows or removes the lab: ten thousands of hosts that never leave this machine.
+    /// Makes, shows or removes the lab: tens of thousands of hosts that never leave this machine.
     #[command(subcommand)]
     Lab(LabTask),
     /// Gets what is missing on this machine; every other subcommand does so too.

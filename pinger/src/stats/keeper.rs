@@ -143,6 +143,15 @@ impl StatsKeeper {
         &self.totals
     }
 
+    /// The counts of one destination.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such flow.
+    pub fn counts_of(&self, flow: FlowIndex) -> &Counts {
+        &self.flows[flow.0 as usize].counts
+    }
+
     /// Takes a note of the engine's. Returns the result if the note ends a probe.
     pub fn note(&mut self, note: Note) -> Option<ProbeResult> {
         match note {
@@ -199,10 +208,12 @@ impl StatsKeeper {
         };
         self.flows.get(event.flow as usize)?;
         let known = event.tx_ns > 0;
+        // Of a stale answer in a flood, only the time when it came is known.
+        let known_ns = if known { event.tx_ns } else { event.rx_ns };
         let due_ns = self
             .schedule
             .due_ns(flow, event.sequence)
-            .unwrap_or(event.tx_ns);
+            .unwrap_or(known_ns);
         let answer = Answer {
             rtt_ns: known.then(|| event.rx_ns.saturating_sub(event.tx_ns)),
             responder: Ipv6Addr::from(event.responder).to_canonical(),
@@ -334,3 +345,6 @@ fn bare_reply(responder: IpAddr, rtt_ns: u64) -> Answer {
         mismatch_at: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

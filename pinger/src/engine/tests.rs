@@ -1,0 +1,278 @@
+//! The engine alone, with a link and a sink that do as they are told. The simulator in the
+//! `tests` package drives it with everything else.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use pinger_ebpf::layout::SlotState;
+use pinger_ebpf::matching::SlotCell;
+
+use super::*;
+use crate::destination::{Destination, Protocol};
+use crate::flight::Runs;
+use crate::link::Refused;
+use crate::packet;
+
+const MS: u64 = 1_000_000;
+const START_NS: u64 = 5_000 * MS;
+
+/// Slots that the test, as the kernel program, shares with the engine.
+#[derive(Clone)]
+struct Shared(Rc<[AtomicSlot]>);
+
+impl AsRef<[AtomicSlot]> for Shared {
+    fn as_ref(&self) -> &[AtomicSlot] {
+        &self.0
+    }
+}
+
+/// Takes frames, or refuses them.
+#[derive(Default)]
+struct TestLink {
+    buffer: Vec<u8>,
+    queued: u64,
+    sent: u64,
+    refuses: bool,
+}
+
+impl Link for TestLink {
+    fn frame(&mut self) -> Option<&mut [u8]> {
+        self.buffer.resize(256, 0);
+        Some(&mut self.buffer)
+    }
+
+    fn submit(&mut self, _: usize) {
+        self.queued += 1;
+    }
+
+    fn flush(&mut self) -> Result<(), Refused> {
+        let queued = std::mem::take(&mut self.queued);
+        if self.refuses {
+            return Err(Refused { errno: 105 });
+        }
+        self.sent += queued;
+        Ok(())
+    }
+}
+
+/// Keeps notes, as many as it has room for.
+struct TestSink {
+    notes: Vec<Note>,
+    room: usize,
+}
+
+impl Sink for TestSink {
+    fn room(&self) -> usize {
+        self.room - self.notes.len()
+    }
+
+    fn push(&mut self, note: Note) {
+        assert!(self.room() > 0, "pushed without room");
+        self.notes.push(note);
+    }
+
+    fn answered(&self) -> u64 {
+        0
+    }
+}
+
+/// An engine with all that it needs, on a clock that the test sets.
+struct Bench {
+    engine: Engine<Shared>,
+    slots: Shared,
+    link: TestLink,
+    sink: TestSink,
+    now_ns: Cell<u64>,
+}
+
+impl Bench {
+    fn new(flows: usize, interval_ns: u64, timeout_ns: u64, limits: Limits) -> Self {
+        let destination = Destination {
+            id: 0,
+            name: String::new(),
+            address: "192.0.2.9".parse().unwrap(),
+            protocol: Protocol::Icmp,
+            interval_ns,
+            timeout_ns,
+            size: 16,
+            ttl: 64,
+        };
+        let destinations = vec![destination; flows];
+        let schedule = Schedule::new(&destinations, START_NS, false);
+        let source = "192.0.2.1".parse().unwrap();
+        let identifiers = vec![7; flows];
+        let frames = Frames::prepare(&destinations, &identifiers, |_| source, &packet::pattern());
+        let mut runs = Runs::default();
+        for flow in 0..flows {
+            runs.push(schedule.cycle_of(FlowIndex(flow as u32)).in_flight_max());
+        }
+        let slots = Shared((0..runs.slots()).map(|_| AtomicSlot::default()).collect());
+        let heads = Heads {
+            hops: vec![Some([0; ETHERNET_LEN])],
+            flows: vec![Some(0); flows],
+        };
+        let flight = Flight::new(slots.clone(), runs);
+        Self {
+            engine: Engine::new(schedule, frames, flight, heads, [1, 2], limits),
+            slots,
+            link: TestLink::default(),
+            sink: TestSink {
+                notes: Vec::new(),
+                room: 1000,
+            },
+            now_ns: Cell::new(START_NS),
+        }
+    }
+
+    fn poll_at(&mut self, now_ns: u64) -> Poll {
+        self.now_ns.set(now_ns);
+        self.engine
+            .poll(&|| self.now_ns.get(), &mut self.link, &mut self.sink)
+    }
+
+    fn ends(&self) -> Vec<(u64, End)> {
+        let end = |note: &Note| match note {
+            Note::Ended { sequence, end, .. } => Some((*sequence, *end)),
+            _ => None,
+        };
+        self.sink.notes.iter().filter_map(end).collect()
+    }
+}
+
+const fn limits(count: Option<u64>) -> Limits {
+    Limits {
+        count,
+        until_ns: u64::MAX,
+        batch: 8,
+        in_flight: 1000,
+    }
+}
+
+#[test]
+fn the_last_probe_is_ended_when_its_timeout_is_over() {
+    let mut bench = Bench::new(1, 10 * MS, 3 * MS, limits(Some(1)));
+    assert_eq!(bench.poll_at(START_NS), Poll::At(START_NS + 3 * MS));
+    assert_eq!(bench.poll_at(START_NS + 3 * MS), Poll::Done);
+    assert_eq!(bench.ends(), [(0, End::Lost)]);
+}
+
+#[test]
+fn a_timeout_shorter_than_the_interval_is_kept() {
+    let mut bench = Bench::new(1, 1000 * MS, 3 * MS, limits(None));
+    assert_eq!(bench.poll_at(START_NS), Poll::At(START_NS + 3 * MS));
+    assert_eq!(
+        bench.poll_at(START_NS + 3 * MS),
+        Poll::At(START_NS + 1000 * MS)
+    );
+    assert_eq!(bench.ends(), [(0, End::Lost)]);
+}
+
+#[test]
+fn a_late_probe_has_its_whole_timeout() {
+    let mut bench = Bench::new(1, 10 * MS, 3 * MS, limits(Some(1)));
+    bench.poll_at(START_NS + 2 * MS);
+    assert_eq!(
+        bench.poll_at(START_NS + 3 * MS),
+        Poll::At(START_NS + 5 * MS)
+    );
+    assert_eq!(bench.poll_at(START_NS + 5 * MS), Poll::Done);
+}
+
+#[test]
+fn what_the_link_refuses_has_failed_and_what_was_answered_has_not() {
+    let mut bench = Bench::new(2, 10 * MS, 3 * MS, limits(Some(1)));
+    bench.link.refuses = true;
+    bench.poll_at(START_NS + 5 * MS);
+    assert_eq!(bench.ends(), [(0, End::Refused), (0, End::Refused)]);
+    assert_eq!(bench.poll_at(START_NS + 20 * MS), Poll::Done);
+    assert_eq!(bench.ends().len(), 2, "told once");
+}
+
+#[test]
+fn without_a_way_a_probe_ends_at_once() {
+    let mut bench = Bench::new(2, 10 * MS, 3 * MS, limits(Some(2)));
+    bench.engine.heads_mut().flows[0] = None;
+    bench.poll_at(START_NS + 5 * MS);
+    assert_eq!(bench.ends(), [(0, End::Unreachable)]);
+    assert_eq!(bench.link.sent, 1);
+    bench.engine.heads_mut().hops[0] = None;
+    bench.poll_at(START_NS + 10 * MS);
+    assert_eq!(bench.ends()[1..], [(0, End::Lost), (1, End::Unreachable)]);
+}
+
+#[test]
+fn a_full_sink_holds_the_sender_up_and_nothing_is_lost() {
+    let mut bench = Bench::new(40, 10 * MS, 3 * MS, limits(Some(1)));
+    let mut told = Vec::new();
+    let mut now_ns = START_NS;
+    loop {
+        bench.sink = TestSink {
+            notes: Vec::new(),
+            room: 5,
+        };
+        let poll = bench.poll_at(now_ns);
+        told.append(&mut bench.sink.notes);
+        match poll {
+            Poll::Done => break,
+            Poll::At(wake_ns) => now_ns = wake_ns.max(now_ns),
+        }
+    }
+    let sent = told
+        .iter()
+        .filter(|note| matches!(note, Note::Sent { .. }))
+        .count();
+    let lost = told
+        .iter()
+        .filter(|note| matches!(note, Note::Ended { end: End::Lost, .. }));
+    assert_eq!((sent, lost.count()), (40, 40));
+}
+
+#[test]
+fn a_stalled_sender_leaves_whole_rounds_out() {
+    let mut bench = Bench::new(4, 8 * MS, 3 * MS, limits(Some(10)));
+    bench.poll_at(START_NS);
+    // Turn 1 was due at 2 ms: three rounds of it are past at 27 ms.
+    bench.poll_at(START_NS + 27 * MS);
+    assert!(
+        bench.sink.notes.contains(&Note::Skipped { turns: 12 }),
+        "{:?}",
+        bench.sink.notes
+    );
+}
+
+#[test]
+fn an_answer_told_of_ends_in_the_sender_without_a_note() {
+    let mut bench = Bench::new(1, 10 * MS, 3 * MS, limits(Some(1)));
+    bench.poll_at(START_NS);
+    let slot = &bench.slots.0[0];
+    let sent = SlotState::new(SlotState::SENT, 0);
+    slot.compare_exchange(sent, SlotState::new(SlotState::ANSWERED, 0))
+        .unwrap();
+    assert_eq!(
+        bench.poll_at(START_NS + MS),
+        Poll::Done,
+        "nothing to wait for"
+    );
+    assert_eq!(bench.ends(), []);
+}
+
+#[test]
+fn an_answer_not_told_of_is_told_by_the_sender_once() {
+    let mut bench = Bench::new(1, 10 * MS, 3 * MS, limits(Some(1)));
+    bench.poll_at(START_NS);
+    let slot = &bench.slots.0[0];
+    let sent = SlotState::new(SlotState::SENT, 0);
+    slot.compare_exchange(sent, SlotState::unreported(0, 77))
+        .unwrap();
+    assert_eq!(bench.poll_at(START_NS + MS), Poll::Done);
+    assert_eq!(bench.ends(), [(0, End::Unreported { rtt_ns: 77 })]);
+    assert_eq!(
+        slot_tag(&bench),
+        SlotState::ANSWERED,
+        "a further answer is a duplicate"
+    );
+}
+
+fn slot_tag(bench: &Bench) -> u64 {
+    bench.slots.0[0].state().tag()
+}

@@ -1,0 +1,207 @@
+//! The keeper: what each note and each event changes, and what it makes of them.
+
+use pinger_ebpf::parse::ICMP_ECHO_REPLY;
+use proptest::prelude::*;
+
+use super::*;
+use crate::destination::Protocol;
+
+const MS: u64 = 1_000_000;
+const START_NS: u64 = 1000 * MS;
+const FLOW: FlowIndex = FlowIndex(1);
+
+fn keeper(flood: bool) -> StatsKeeper {
+    let destination = Destination {
+        id: 0,
+        name: "here".to_owned(),
+        address: "192.0.2.9".parse().unwrap(),
+        protocol: Protocol::Icmp,
+        interval_ns: 10 * MS,
+        timeout_ns: 100 * MS,
+        size: 16,
+        ttl: 64,
+    };
+    let destinations = [destination.clone(), destination];
+    let facts = FlowFacts {
+        identifier: 77,
+        source: "192.0.2.1".parse().unwrap(),
+    };
+    let schedule = Schedule::new(&destinations, START_NS, flood);
+    StatsKeeper::new(&destinations, &[facts; 2], Arc::new(schedule))
+}
+
+fn event(kind: EventKind, sequence: u64, tx_ns: u64, rx_ns: u64) -> Event {
+    Event {
+        rx_ns,
+        tx_ns,
+        sequence,
+        responder: "::ffff:192.0.2.9".parse::<Ipv6Addr>().unwrap().octets(),
+        flow: FLOW.0,
+        identifier: 77,
+        mismatch_at: PAYLOAD_MATCHES,
+        kind: kind as u8,
+        icmp_type: ICMP_ECHO_REPLY,
+        icmp_code: 0,
+        hop_limit: 61,
+        traffic_class: 0,
+        reserved: [0; 3],
+    }
+}
+
+fn ended(end: End) -> Note {
+    Note::Ended {
+        flow: FLOW,
+        sequence: 3,
+        due_ns: 10 * MS,
+        tx_ns: 12 * MS,
+        end,
+    }
+}
+
+#[test]
+fn a_reply_is_a_result_with_all_its_times() {
+    let mut keeper = keeper(false);
+    keeper.note(Note::Sent { flow: FLOW });
+    // Of two flows the second has its third turn at 10 × (2 + 1/2) ms.
+    let due_ns = START_NS + 25 * MS;
+    let mut event = event(EventKind::Reply, 2, due_ns + 5, due_ns + 905);
+    event.mismatch_at = 9;
+    let answer = Answer {
+        rtt_ns: Some(900),
+        responder: "192.0.2.9".parse().unwrap(),
+        icmp_type: ICMP_ECHO_REPLY,
+        icmp_code: 0,
+        hop_limit: Some(61),
+        mismatch_at: Some(9),
+    };
+    let expected = ProbeResult {
+        flow: FLOW,
+        sequence: 2,
+        identifier: 77,
+        due_ns,
+        tx_ns: due_ns + 5,
+        outcome: Outcome::Reply,
+        answer: Some(answer),
+    };
+    assert_eq!(keeper.event(&event), Some(expected));
+    let snapshot = keeper.snapshot(&Outside::default(), true);
+    let one = &snapshot.destinations[1];
+    assert_eq!(
+        (one.counts.reply, one.counts.mismatch, one.last_ns),
+        (1, 1, Some(900))
+    );
+    assert_eq!(one.recent, [Recent::Reply(900)]);
+    assert_eq!(
+        (
+            snapshot.rtt.min_ns,
+            snapshot.rtt.max_ns,
+            snapshot.lag.max_ns
+        ),
+        (900, 900, 5)
+    );
+    assert_eq!(snapshot.destinations[0].counts, Counts::default());
+}
+
+#[test]
+fn each_end_is_its_outcome() {
+    let cases = [
+        (End::Lost, Outcome::Lost, None),
+        (End::Refused, Outcome::SendFailed, None),
+        (End::Unreachable, Outcome::Error, Some((3, 1, None))),
+        (
+            End::Unreported { rtt_ns: 8 },
+            Outcome::Reply,
+            Some((0, 0, Some(8))),
+        ),
+    ];
+    for (end, outcome, answer) in cases {
+        let mut keeper = keeper(false);
+        keeper.note(Note::Sent { flow: FLOW });
+        let result = keeper.note(ended(end)).unwrap();
+        assert_eq!(
+            (result.outcome, result.due_ns, result.tx_ns),
+            (outcome, 10 * MS, 12 * MS)
+        );
+        let said = result.answer.map(|a| (a.icmp_type, a.icmp_code, a.rtt_ns));
+        assert_eq!(said, answer);
+        assert_eq!(keeper.totals().in_flight, 0);
+    }
+}
+
+#[test]
+fn a_stale_answer_in_a_flood_happened_when_it_came() {
+    let stale = event(EventKind::Stale, 2, 0, 7 * MS);
+    let result = keeper(true).event(&stale).unwrap();
+    assert_eq!(
+        (result.outcome, result.due_ns, result.tx_ns),
+        (Outcome::Late, 7 * MS, 7 * MS)
+    );
+    assert_eq!(result.answer.unwrap().rtt_ns, None);
+    let due_ns = START_NS + 25 * MS;
+    let result = keeper(false).event(&stale).unwrap();
+    assert_eq!(
+        (result.due_ns, result.tx_ns),
+        (due_ns, due_ns),
+        "the schedule knows when"
+    );
+}
+
+#[test]
+fn what_names_no_flow_or_no_kind_is_no_result() {
+    let mut keeper = keeper(false);
+    let mut stranger = event(EventKind::Late, 0, 1, 2);
+    stranger.flow = 2;
+    assert_eq!(keeper.event(&stranger), None);
+    stranger.flow = 1;
+    stranger.kind = 9;
+    assert_eq!(keeper.event(&stranger), None);
+    assert_eq!(*keeper.totals(), Counts::default());
+}
+
+#[test]
+fn the_sparkline_keeps_the_newest() {
+    let mut keeper = keeper(false);
+    for rtt_ns in 1..=RECENT as u64 + 3 {
+        keeper.note(Note::Sent { flow: FLOW });
+        keeper.event(&event(
+            EventKind::Reply,
+            rtt_ns,
+            2000 * MS,
+            2000 * MS + rtt_ns,
+        ));
+    }
+    let snapshot = keeper.snapshot(&Outside::default(), true);
+    let newest: Vec<_> = (4..=RECENT as u64 + 3).map(Recent::Reply).collect();
+    assert_eq!(snapshot.destinations[1].recent, newest);
+}
+
+proptest! {
+    #[test]
+    fn the_sum_holds_after_every_step(steps in prop::collection::vec((0..9_u8, 0..2_u32), 0..300)) {
+        let mut keeper = keeper(false);
+        for (step, flow) in steps {
+            let open = keeper.flows[flow as usize].counts.in_flight > 0;
+            let mut told = |kind| {
+                let mut event = event(kind, 0, START_NS + 5, START_NS + 9);
+                event.flow = flow;
+                keeper.event(&event);
+            };
+            match step {
+                0..=2 => drop(keeper.note(Note::Sent { flow: FlowIndex(flow) })),
+                3 if open => told(EventKind::Reply),
+                4 => told(EventKind::Duplicate),
+                5 => told(EventKind::Late),
+                6..=8 if open => {
+                    let end = [End::Lost, End::Refused, End::Unreachable][usize::from(step) - 6];
+                    let flow = FlowIndex(flow);
+                    keeper.note(Note::Ended { flow, sequence: 0, due_ns: 1, tx_ns: 2, end });
+                }
+                _ => {}
+            }
+            let snapshot = keeper.snapshot(&Outside::default(), true);
+            for c in snapshot.destinations.iter().map(|d| d.counts).chain([snapshot.totals]) {
+                prop_assert_eq!(c.sent, c.reply + c.error + c.lost + c.send_failed + c.in_flight);
+            }
+        }
+    }
+}

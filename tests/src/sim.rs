@@ -1,0 +1,488 @@
+//! The simulator: the whole engine, the real matching and the real stats keeper on a virtual
+//! clock, with a network that does what a scenario asks for, by a seed.
+//!
+//! In: a [`Scenario`]. Out: a [`Report`], or what was wrong. After every step the sum of the
+//! counts must hold; at the end every probe's results are compared with what really happened.
+
+pub mod host;
+pub mod kernel;
+pub mod network;
+pub mod rng;
+pub mod scenario;
+pub mod truth;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pinger::destination::{Destination, FlowIndex, Protocol};
+use pinger::engine::{Engine, Heads, Limits, Note, Poll, Sink};
+use pinger::flight::{AtomicSlot, Flight};
+use pinger::flow::Flows;
+use pinger::packet::ETHERNET_LEN;
+use pinger::result::{Outcome, ProbeResult};
+use pinger::schedule::Schedule;
+use pinger::stats::{Counts, FlowFacts, Outside, StatsKeeper};
+use pinger_ebpf::layout::Settings;
+
+use kernel::{Kernel, Slots};
+use network::{Network, SimLink};
+use rng::Rng;
+use scenario::{Group, Scenario};
+use truth::{Target, Truth};
+
+const MS: u64 = 1_000_000;
+/// When the simulated machine's probing starts: an hour after it was booted.
+const START_NS: u64 = 3_600_000 * MS;
+/// The soonest that a sender that does not sleep comes back.
+const SPIN_NS: u64 = 100;
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The counts at the end.
+    pub counts: Counts,
+    /// Packets to our flows that were none of their answers.
+    pub forged: u64,
+    /// Answers that found the ring buffer full.
+    pub ring_dropped: u64,
+    /// Virtual time.
+    pub elapsed: Duration,
+    /// Real time.
+    pub took: Duration,
+}
+
+/// The MAC address of a next hop.
+pub(crate) fn mac(hop: u32) -> [u8; 6] {
+    let [a, b, c, d] = hop.to_be_bytes();
+    [2, 1, a, b, c, d]
+}
+
+/// Runs a scenario and checks all that can be checked.
+///
+/// # Errors
+///
+/// What was wrong, with the scenario's name and its seed.
+pub fn run(scenario: &Scenario) -> Result<Report, String> {
+    let started = Instant::now();
+    let mut world = World::new(scenario);
+    let outcome = world.run().and_then(|()| world.check());
+    let named = |error| {
+        format!(
+            "scenario \"{}\", seed {}: {error}",
+            scenario.name, scenario.seed
+        )
+    };
+    outcome.map_err(named)?;
+    let report = world.report(started.elapsed());
+    check_counts(scenario, &report).map_err(named)?;
+    Ok(report)
+}
+
+/// The notes on their way to the stats keeper.
+#[derive(Default)]
+struct Notes {
+    queue: VecDeque<Note>,
+    max: usize,
+    answered: u64,
+    overfull: bool,
+}
+
+impl Sink for Notes {
+    fn room(&self) -> usize {
+        self.max - self.queue.len().min(self.max)
+    }
+
+    fn push(&mut self, note: Note) {
+        self.overfull |= self.room() == 0;
+        self.queue.push_back(note);
+    }
+
+    fn answered(&self) -> u64 {
+        self.answered
+    }
+}
+
+/// Everything in a run.
+struct World<'a> {
+    scenario: &'a Scenario,
+    network: Network,
+    engine: Engine<Slots>,
+    notes: Notes,
+    keeper: StatsKeeper,
+    results: Vec<ProbeResult>,
+    rng: Rng,
+}
+
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario) -> Self {
+        let mut rng = Rng::new(scenario.seed);
+        let run = &scenario.run;
+        let (destinations, hops) = destinations(&scenario.destinations);
+        let identifiers: Vec<u16> = destinations.iter().map(|_| rng.next() as u16).collect();
+        let secret = [rng.next(), rng.next()];
+        let schedule = Schedule::new(&destinations, START_NS, run.flood);
+        let flows = Flows::new(destinations.clone(), identifiers.clone());
+        let runs = flows.runs(&schedule);
+        let slots = Slots((0..runs.slots()).map(|_| AtomicSlot::default()).collect());
+        let places = places(&destinations);
+        let target = |index: usize| {
+            let slots = u64::from(runs.of(FlowIndex(index as u32)).mask) + 1;
+            let place = (!run.flood).then_some(places[index]);
+            let destination = destinations[index].clone();
+            Target::new(destination, identifiers[index], slots, place, hops[index])
+        };
+        let targets: Vec<_> = (0..destinations.len()).map(target).collect();
+        let kernel = Kernel {
+            flows: flows.table(&runs).into_iter().collect(),
+            slots: slots.clone(),
+            payload: pinger::packet::pattern(),
+            settings: Settings {
+                secret,
+                verify: 1,
+                log: 0,
+            },
+            ring: VecDeque::new(),
+            ring_max: run.ring,
+            forged: 0,
+            ring_dropped: 0,
+        };
+        let facts: Vec<_> = destinations
+            .iter()
+            .zip(&identifiers)
+            .map(|(d, id)| FlowFacts {
+                identifier: *id,
+                source: source(d.address),
+            })
+            .collect();
+        let heads = heads(&destinations, &hops);
+        let truth = Truth::new(targets, heads.hops.len() / 2, START_NS, secret);
+        let keeper = StatsKeeper::new(&destinations, &facts, Arc::new(schedule.clone()));
+        let frames = flows.frames(|flow| source(destinations[flow.0 as usize].address));
+        let limits = Limits {
+            count: run.count,
+            until_ns: u64::MAX,
+            batch: run.batch,
+            in_flight: run.in_flight,
+        };
+        let flight = Flight::new(slots, runs);
+        let (faults, chaos) = (scenario.faults.clone(), Rng::new(rng.next()));
+        Self {
+            scenario,
+            engine: Engine::new(schedule, frames, flight, heads, secret, limits),
+            network: Network::new(START_NS - MS, kernel, truth, faults, chaos),
+            notes: Notes {
+                max: run.notes,
+                ..Notes::default()
+            },
+            keeper,
+            results: Vec::new(),
+            rng,
+        }
+    }
+
+    /// Probes until the engine is done, then takes what is still on its way.
+    fn run(&mut self) -> Result<(), String> {
+        let stop_ns = START_NS + self.scenario.stop_ms * MS;
+        let gather_ns = self.scenario.run.gather_us * 1000;
+        let mut gather_at_ns = START_NS;
+        let mut wake_ns = START_NS;
+        let mut changes = self.scenario.hops.clone();
+        changes.sort_by_key(|change| change.at_ms);
+        let mut changes = VecDeque::from(changes);
+        loop {
+            let change_ns = changes
+                .front()
+                .map_or(u64::MAX, |c| START_NS + c.at_ms * MS);
+            let look_ns = self.gather_ns(gather_at_ns);
+            self.network.advance_to(wake_ns.min(look_ns).min(change_ns));
+            let now_ns = self.network.now_ns();
+            if now_ns >= change_ns
+                && let Some(change) = changes.pop_front()
+            {
+                self.change_hop(change.hop, change.up, now_ns);
+                continue;
+            }
+            if now_ns >= gather_at_ns {
+                self.gather()?;
+                gather_at_ns = now_ns + gather_ns;
+            }
+            if now_ns < wake_ns {
+                continue;
+            }
+            if now_ns >= stop_ns {
+                self.engine.stop();
+            }
+            match self.poll(now_ns) {
+                Poll::Done => break,
+                Poll::At(at_ns) => wake_ns = self.wake_ns(now_ns, at_ns, stop_ns),
+            }
+        }
+        self.gather()?;
+        while let Some(arrival_ns) = self.network.next_arrival_ns() {
+            self.network.advance_to(arrival_ns.max(gather_at_ns));
+            gather_at_ns = self.network.now_ns() + gather_ns;
+            self.gather()?;
+        }
+        Ok(())
+    }
+
+    /// When the stats keeper looks next, so that it finds something: what is there waits for its
+    /// time, and nothing comes before the next arrival.
+    fn gather_ns(&self, at_ns: u64) -> u64 {
+        let events = self.network.with(|inner| !inner.kernel.ring.is_empty());
+        if events || !self.notes.queue.is_empty() {
+            return at_ns;
+        }
+        let arrival_ns = self.network.next_arrival_ns();
+        arrival_ns.map_or(u64::MAX, |arrival_ns| at_ns.max(arrival_ns))
+    }
+
+    fn poll(&mut self, now_ns: u64) -> Poll {
+        let network = &self.network;
+        let mut link = SimLink::new(network);
+        let poll = self
+            .engine
+            .poll(&|| network.read_ns(), &mut link, &mut self.notes);
+        let then_ns = network.now_ns();
+        if !matches!(poll, Poll::At(at_ns) if at_ns <= then_ns) {
+            network.with(|inner| inner.truth.idle.push((now_ns, then_ns)));
+        }
+        poll
+    }
+
+    /// When the sender's thread really comes back: a sleeper wakes up late, and a stall is as
+    /// long as it is.
+    fn wake_ns(&mut self, polled_ns: u64, at_ns: u64, stop_ns: u64) -> u64 {
+        let now_ns = self.network.now_ns();
+        let mut wake_ns = at_ns.max(now_ns + SPIN_NS);
+        if polled_ns < stop_ns {
+            wake_ns = wake_ns.min(stop_ns.max(now_ns + SPIN_NS));
+        }
+        wake_ns += self.rng.below(self.scenario.run.wake_late_us * 1000);
+        for stall in &self.scenario.stalls {
+            let from_ns = START_NS + stall.at_ms * MS;
+            let to_ns = from_ns + stall.for_ms * MS;
+            if (from_ns..to_ns).contains(&wake_ns) {
+                wake_ns = to_ns;
+            }
+        }
+        wake_ns
+    }
+
+    fn change_hop(&mut self, hop: u32, up: bool, now_ns: u64) {
+        for v6 in [false, true] {
+            let index = head_index(hop, v6) as usize;
+            self.engine.heads_mut().hops[index] = up.then(|| head(hop, v6));
+        }
+        self.network
+            .with(|inner| inner.truth.hops[hop as usize].push((now_ns, up)));
+    }
+
+    /// What the gatherer thread does: events first, then notes, so that each event's probe is
+    /// known by the time it is counted.
+    fn gather(&mut self) -> Result<(), String> {
+        let events = self
+            .network
+            .with(|inner| std::mem::take(&mut inner.kernel.ring));
+        while let Some(note) = self.notes.queue.pop_front() {
+            self.results.extend(self.keeper.note(note));
+            self.check_sums(match note {
+                Note::Sent { flow } | Note::Ended { flow, .. } => Some(flow),
+                Note::Skipped { .. } => None,
+            })?;
+        }
+        for event in events {
+            let Some(result) = self.keeper.event(&event) else {
+                return Err(format!("an event of no probe: {event:?}"));
+            };
+            self.notes.answered += u64::from(result.outcome == Outcome::Reply);
+            self.results.push(result);
+            self.check_sums(Some(result.flow))?;
+        }
+        self.network.with(|inner| inner.truth.failure())
+    }
+
+    /// The sum that holds at every moment, in the totals and for the destination just touched.
+    fn check_sums(&self, flow: Option<FlowIndex>) -> Result<(), String> {
+        check_sum("the totals", self.keeper.totals())?;
+        flow.map_or(Ok(()), |flow| {
+            check_sum("a destination's counts", self.keeper.counts_of(flow))
+        })
+    }
+
+    /// All that can only be said at the end.
+    fn check(&self) -> Result<(), String> {
+        let snapshot = self.keeper.snapshot(&Outside::default(), true);
+        let sum = |count: fn(&Counts) -> u64| {
+            snapshot
+                .destinations
+                .iter()
+                .map(|d| count(&d.counts))
+                .sum::<u64>()
+        };
+        if sum(|c| c.sent) != snapshot.totals.sent || sum(|c| c.late) != snapshot.totals.late {
+            return Err("the destinations' counts are not the totals'".to_owned());
+        }
+        if self.notes.overfull {
+            return Err("the engine pushed a note without room".to_owned());
+        }
+        let totals = self.keeper.totals();
+        if totals.in_flight != 0 {
+            return Err(format!("{} probes never ended", totals.in_flight));
+        }
+        for outcome in Outcome::ALL {
+            let results = self
+                .results
+                .iter()
+                .filter(|result| result.outcome == outcome)
+                .count();
+            let mut counts = *totals;
+            if *counts.of_mut(outcome) != results as u64 {
+                return Err(format!("{results} results are {outcome:?}, but {totals:?}"));
+            }
+        }
+        self.network.with(|inner| inner.truth.check(&self.results))
+    }
+
+    fn report(&self, took: Duration) -> Report {
+        let (forged, ring_dropped) = self
+            .network
+            .with(|inner| (inner.kernel.forged, inner.kernel.ring_dropped));
+        Report {
+            counts: *self.keeper.totals(),
+            forged,
+            ring_dropped,
+            elapsed: Duration::from_nanos(self.network.now_ns() - START_NS),
+            took,
+        }
+    }
+}
+
+fn check_sum(whose: &str, counts: &Counts) -> Result<(), String> {
+    let Counts {
+        sent,
+        reply,
+        error,
+        lost,
+        send_failed,
+        in_flight,
+        ..
+    } = *counts;
+    if sent == reply + error + lost + send_failed + in_flight {
+        Ok(())
+    } else {
+        Err(format!("{whose} do not add up: {counts:?}"))
+    }
+}
+
+/// Compares the counts with what the scenario expects.
+fn check_counts(scenario: &Scenario, report: &Report) -> Result<(), String> {
+    let counts = &report.counts;
+    for (name, [low, high]) in &scenario.expect {
+        let found = match name.as_str() {
+            "sent" => counts.sent,
+            "reply" => counts.reply,
+            "error" => counts.error,
+            "lost" => counts.lost,
+            "late" => counts.late,
+            "duplicate" => counts.duplicate,
+            "mismatch" => counts.mismatch,
+            "send_failed" => counts.send_failed,
+            "skipped" => counts.skipped,
+            "forged" => report.forged,
+            "ring_dropped" => report.ring_dropped,
+            _ => return Err(format!("there is no count \"{name}\"")),
+        };
+        if !(*low..=*high).contains(&found) {
+            return Err(format!(
+                "{name} is {found}, not {low} to {high}: {report:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The destinations of all groups, and the next hop of each.
+fn destinations(groups: &[Group]) -> (Vec<Destination>, Vec<u32>) {
+    let mut destinations = Vec::new();
+    let mut hops = Vec::new();
+    for group in groups {
+        for _ in 0..group.count {
+            let number = destinations.len() as u32;
+            let address = if group.v6 {
+                IpAddr::from(Ipv6Addr::from_bits((0xfd << 120) | u128::from(number)))
+            } else {
+                IpAddr::from(Ipv4Addr::from_bits((10 << 24) | number))
+            };
+            destinations.push(Destination {
+                id: u64::from(number),
+                name: address.to_string(),
+                address,
+                protocol: Protocol::echo(address),
+                interval_ns: group.interval_us * 1000,
+                timeout_ns: group.timeout_us * 1000,
+                size: group.size,
+                ttl: 64,
+            });
+            hops.push(group.hop);
+        }
+    }
+    (destinations, hops)
+}
+
+/// For each destination its position among those of its interval and timeout, and their number.
+fn places(destinations: &[Destination]) -> Vec<(u64, u64)> {
+    let mut cycles: HashMap<(u64, u64), u64> = HashMap::new();
+    let mut positions = Vec::with_capacity(destinations.len());
+    for destination in destinations {
+        let len = cycles
+            .entry((destination.interval_ns, destination.timeout_ns))
+            .or_default();
+        positions.push(*len);
+        *len += 1;
+    }
+    let place = |(destination, position): (&Destination, u64)| {
+        (
+            position,
+            cycles[&(destination.interval_ns, destination.timeout_ns)],
+        )
+    };
+    destinations.iter().zip(positions).map(place).collect()
+}
+
+/// The Ethernet header of frames to a next hop.
+fn head(hop: u32, v6: bool) -> [u8; ETHERNET_LEN] {
+    let mut head = [0; ETHERNET_LEN];
+    head[..6].copy_from_slice(&mac(hop));
+    head[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+    head[12..].copy_from_slice(if v6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
+    head
+}
+
+/// Each hop has two headers, one a family.
+fn head_index(hop: u32, v6: bool) -> u32 {
+    hop * 2 + u32::from(v6)
+}
+
+fn heads(destinations: &[Destination], hops: &[u32]) -> Heads {
+    let count = hops.iter().max().map_or(0, |hop| hop + 1);
+    Heads {
+        hops: (0..count)
+            .flat_map(|h| [Some(head(h, false)), Some(head(h, true))])
+            .collect(),
+        flows: destinations
+            .iter()
+            .zip(hops)
+            .map(|(d, hop)| Some(head_index(*hop, d.address.is_ipv6())))
+            .collect(),
+    }
+}
+
+fn source(to: IpAddr) -> IpAddr {
+    if to.is_ipv4() {
+        IpAddr::from([192, 0, 2, 1])
+    } else {
+        IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])
+    }
+}

@@ -1,0 +1,97 @@
+//! The near end: what the XDP program does, on the host, with the same parser and the same
+//! matching over the very slots that the engine uses. The ring buffer is a queue of limited room.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use pinger::flight::AtomicSlot;
+use pinger_ebpf::layout::{Event, Flow, FlowKey, Payload, Settings};
+use pinger_ebpf::matching::{Context, Match};
+use pinger_ebpf::parse::{Packet, parse};
+use pinger_ebpf::payload::Received;
+
+/// The flight table, shared with the engine.
+#[derive(Clone)]
+pub struct Slots(pub Rc<[AtomicSlot]>);
+
+impl AsRef<[AtomicSlot]> for Slots {
+    fn as_ref(&self) -> &[AtomicSlot] {
+        &self.0
+    }
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Passed to the host's stack.
+    Passed,
+    /// Dropped as ours, and told of.
+    Told,
+    /// Dropped as ours, and not told of.
+    Untold,
+}
+
+/// The simulated program with its maps.
+pub struct Kernel {
+    /// The flow table.
+    pub flows: HashMap<FlowKey, Flow>,
+    /// The flight table.
+    pub slots: Slots,
+    /// What all probes carry.
+    pub payload: Payload,
+    /// The program's settings.
+    pub settings: Settings,
+    /// The ring buffer.
+    pub ring: VecDeque<Event>,
+    /// How many events fit there.
+    pub ring_max: usize,
+    /// Packets of a flow of ours that were none of its answers.
+    pub forged: u64,
+    /// Answers that found the ring buffer full.
+    pub ring_dropped: u64,
+}
+
+impl Kernel {
+    /// Whether the ring buffer takes one more event.
+    pub fn has_room(&self) -> bool {
+        self.ring.len() < self.ring_max
+    }
+
+    /// Handles one packet as `main.rs` of the program does.
+    pub fn receive(&mut self, packet: &[u8], now_ns: u64) -> Verdict {
+        let Packet::EchoReply(reply) = parse(packet) else {
+            return Verdict::Passed;
+        };
+        let Some(flow) = self.flows.get(&reply.flow_key()) else {
+            return Verdict::Passed;
+        };
+        let room = self.has_room();
+        let slot = &self.slots.0[reply.slot_index(flow) as usize];
+        let context = Context {
+            flow,
+            settings: &self.settings,
+            now_ns,
+            room,
+        };
+        match reply.claim(packet, slot, context) {
+            Match::Forged => {
+                self.forged += 1;
+                Verdict::Passed
+            }
+            Match::Told(mut event) => {
+                let received = Received {
+                    at: reply.payload_at,
+                    len: reply.payload_len,
+                    sent_len: flow.payload_len.into(),
+                };
+                event.mismatch_at = received.first_difference(packet, &self.payload);
+                self.ring.push_back(event);
+                Verdict::Told
+            }
+            Match::Untold => {
+                self.ring_dropped += u64::from(!room);
+                Verdict::Untold
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The engine, the matching and the stats keeper on a virtual clock: scenarios from files, and
+//! scenarios drawn at random. A failure prints the seed that plays it again.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+
+use pinger_tests::sim::scenario::{Faults, Group, HopChange, Run, Scenario, Stall};
+use pinger_tests::sim::{Report, run};
+use proptest::prelude::*;
+
+/// Replaces the seed of every scenario, to play one again or to try others.
+const SEED_VARIABLE: &str = "PINGER_SIM_SEED";
+
+/// The one check: the scenario runs, and all that must hold of it holds.
+fn check(scenario: &Scenario) -> Report {
+    run(scenario).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn scenarios() -> Vec<Scenario> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let mut paths: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    let read = |path: &std::path::PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    paths.iter().map(read).collect()
+}
+
+fn line(scenario: &Scenario, report: &Report) -> String {
+    format!(
+        "{:48} {:9} probes, {:8.1} s in {:7.1} ms: {:6.0} times as fast as the clock",
+        scenario.name,
+        report.counts.sent,
+        report.elapsed.as_secs_f64(),
+        report.took.as_secs_f64() * 1e3,
+        report.elapsed.as_secs_f64() / report.took.as_secs_f64(),
+    )
+}
+
+#[test]
+fn every_scenario_ends_as_it_must() {
+    let scenarios = scenarios();
+    assert!(
+        scenarios.len() >= 16,
+        "the scenarios are in tests/scenarios"
+    );
+    let seed = env::var(SEED_VARIABLE)
+        .ok()
+        .map(|seed| seed.parse().expect("a number"));
+    for mut scenario in scenarios {
+        scenario.seed = seed.unwrap_or(scenario.seed);
+        let report = check(&scenario);
+        println!("{}", line(&scenario, &report));
+    }
+}
+
+#[test]
+fn a_seed_reproduces_its_run() {
+    for scenario in scenarios().iter().take(6) {
+        let (first, second) = (check(scenario), check(scenario));
+        assert_eq!(first.counts, second.counts, "{}", scenario.name);
+        assert_eq!(first.elapsed, second.elapsed, "{}", scenario.name);
+    }
+}
+
+/// A probability: mostly none, sometimes small, sometimes large.
+fn probability() -> impl Strategy<Value = f64> {
+    prop_oneof![4 => Just(0.0), 2 => 0.0..0.1, 1 => 0.0..0.9]
+}
+
+prop_compose! {
+    fn faults()(
+        loss in probability(),
+        delay_us in (0..3000_u64, 0..5000_u64),
+        spike in probability(),
+        spike_us in (0..20_000_u64, 0..100_000_u64),
+        duplicate in probability(),
+        corrupt in probability(),
+        resize in probability(),
+        corrupt_cookie in probability(),
+        corrupt_header in probability(),
+        forge in probability(),
+        refusals in (probability(), probability(), probability()),
+    ) -> Faults {
+        Faults {
+            loss,
+            delay_us: [delay_us.0, delay_us.0 + delay_us.1],
+            spike,
+            spike_us: [spike_us.0, spike_us.0 + spike_us.1],
+            duplicate,
+            corrupt,
+            resize,
+            corrupt_cookie,
+            corrupt_header,
+            forge,
+            refuse: refusals.0,
+            refuse_sent: refusals.1,
+            no_frame: refusals.2,
+        }
+    }
+}
+
+prop_compose! {
+    fn group()(
+        count in 1..6_u32, v6: bool, interval_us in 200..20_000_u64, timeout_us in 200..60_000_u64,
+        size in prop_oneof![8..64_u16, Just(1400)], hop in 0..2_u32,
+    ) -> Group {
+        Group { count, v6, interval_us, timeout_us, size, hop }
+    }
+}
+
+prop_compose! {
+    fn settings()(
+        count in prop::option::of(0..200_u64), flood: bool, batch in 1..40_usize,
+        in_flight in 1..300_u64, ring in prop_oneof![0..20_usize, Just(1 << 16)],
+        notes in 3..200_usize, gather_us in 1..5000_u64, wake_late_us in 0..300_u64,
+    ) -> Run {
+        Run { count, flood, batch, in_flight, ring, notes, gather_us, wake_late_us }
+    }
+}
+
+prop_compose! {
+    fn scenario()(
+        seed: u64,
+        destinations in prop::collection::vec(group(), 1..4),
+        run in settings(),
+        faults in faults(),
+        stalls in prop::collection::vec((0..300_u64, 1..200_u64), 0..3),
+        hops in prop::collection::vec((0..300_u64, 0..2_u32, any::<bool>()), 0..6),
+    ) -> Scenario {
+        let stop_ms = if run.flood { 20 } else { 300 };
+        let last_hop = destinations.iter().map(|group| group.hop).max().unwrap_or(0);
+        let change = |(at_ms, hop, up): (u64, u32, bool)| HopChange { at_ms, hop: hop.min(last_hop), up };
+        Scenario {
+            name: "drawn".to_owned(),
+            seed,
+            stop_ms,
+            destinations,
+            run,
+            faults,
+            stalls: stalls.into_iter().map(|(at_ms, for_ms)| Stall { at_ms, for_ms }).collect(),
+            hops: hops.into_iter().map(change).collect(),
+            expect: Default::default(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+
+    #[test]
+    fn whatever_goes_wrong_every_probe_ends_as_it_did(scenario in scenario()) {
+        if let Err(error) = run(&scenario) {
+            prop_assert!(false, "{}", error);
+        }
+    }
+}
