@@ -165,8 +165,13 @@ fn settle<S: SlotCell>(
         slot.state()
     };
     // The sender may have reused the slot since its state was read first, so that `tx_ns` and
-    // the new state are another probe's. An unreported state keeps no more than these 16 bits.
-    if found.wire_sequence() != state.wire_sequence() {
+    // the new state are another probe's. An unreported state keeps no more than 16 bits.
+    let is_other = if found.tag() == SlotState::UNREPORTED {
+        found.wire_sequence() != state.wire_sequence()
+    } else {
+        found.sequence() != state.sequence()
+    };
+    if is_other {
         return (Some(EventKind::Stale), 0);
     }
     match found.tag() {

@@ -13,9 +13,9 @@ use anyhow::Context;
 use pinger::config::{Source, StoreChoice, StoreOptions};
 use pinger::destination::{Destination, FlowIndex, Protocol};
 use pinger::result::{Answer, Outcome, ProbeResult};
-use pinger::rows::{BATCH_ROWS, Batcher, RowKeys};
+use pinger::rows::{Batcher, RowKeys};
 use pinger::stats::Counts;
-use pinger::store::{QUEUE_BATCHES, RunInfo, Store};
+use pinger::store::{QUEUE_ROWS, RunInfo, Store};
 
 const SOURCE: Source = Source {
     id: 1,
@@ -105,7 +105,7 @@ fn feed(store: &Store, destinations: &[Destination], run: &RunInfo, rows: u64) {
         let destination = &destinations[(number % DESTINATIONS) as usize];
         // A clock that stands still: batches are cut by count.
         if let Some(batch) = batcher.push(0, keys.row(destination.id, &result)) {
-            await_room((QUEUE_BATCHES / 2 * BATCH_ROWS) as u64);
+            await_room(QUEUE_ROWS / 2);
             sender.offer(batch);
         }
     }

@@ -25,6 +25,16 @@ pub struct AtomicSlot {
 
 const _: () = assert!(size_of::<AtomicSlot>() == size_of::<Slot>());
 
+impl AtomicSlot {
+    /// A slot in a given state, for tests and simulations.
+    pub fn preset(tx_ns: u64, state: SlotState) -> Self {
+        Self {
+            tx_ns: AtomicU64::new(tx_ns),
+            state: AtomicU64::new(state.0),
+        }
+    }
+}
+
 impl SlotCell for AtomicSlot {
     fn tx_ns(&self) -> u64 {
         self.tx_ns.load(Ordering::Relaxed)

@@ -29,7 +29,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use suggestions::{Suggestion, suggestions};
-pub use writer::{BatchSender, QUEUE_BATCHES};
+pub use writer::{BatchSender, QUEUE_BATCHES, QUEUE_ROWS};
 
 /// A run as the `runs` table knows it at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -119,8 +119,8 @@ impl<'a> World<'a> {
         let mut rng = Rng::new(scenario.seed);
         let run = &scenario.run;
         let (destinations, hops) = destinations(&scenario.destinations);
-        let identifiers: Vec<u16> = destinations.iter().map(|_| rng.next() as u16).collect();
-        let secret = [rng.next(), rng.next()];
+        let identifiers: Vec<u16> = destinations.iter().map(|_| rng.draw() as u16).collect();
+        let secret = [rng.draw(), rng.draw()];
         let schedule = Schedule::new(&destinations, START_NS, run.flood);
         let flows = Flows::new(destinations.clone(), identifiers.clone());
         let runs = flows.runs(&schedule);
@@ -133,20 +133,19 @@ impl<'a> World<'a> {
             Target::new(destination, identifiers[index], slots, place, hops[index])
         };
         let targets: Vec<_> = (0..destinations.len()).map(target).collect();
-        let kernel = Kernel {
-            flows: flows.table(&runs).into_iter().collect(),
-            slots: slots.clone(),
-            payload: pinger::packet::pattern(),
-            settings: Settings {
-                secret,
-                verify: 1,
-                log: 0,
-            },
-            ring: VecDeque::new(),
-            ring_max: run.ring,
-            forged: 0,
-            ring_dropped: 0,
+        let settings = Settings {
+            secret,
+            verify: 1,
+            log: 0,
         };
+        let payload = pinger::packet::pattern();
+        let kernel = Kernel::new(
+            flows.table(&runs),
+            slots.clone(),
+            payload,
+            settings,
+            run.ring,
+        );
         let facts: Vec<_> = destinations
             .iter()
             .zip(&identifiers)
@@ -159,14 +158,15 @@ impl<'a> World<'a> {
         let truth = Truth::new(targets, heads.hops.len() / 2, START_NS, secret);
         let keeper = StatsKeeper::new(&destinations, &facts, Arc::new(schedule.clone()));
         let frames = flows.frames(|flow| source(destinations[flow.0 as usize].address));
+        let until_ns = run.duration_ms.map_or(u64::MAX, |ms| START_NS + ms * MS);
         let limits = Limits {
             count: run.count,
-            until_ns: u64::MAX,
+            until_ns,
             batch: run.batch,
             in_flight: run.in_flight,
         };
         let flight = Flight::new(slots, runs);
-        let (faults, chaos) = (scenario.faults.clone(), Rng::new(rng.next()));
+        let (faults, chaos) = (scenario.faults.clone(), Rng::new(rng.draw()));
         Self {
             scenario,
             engine: Engine::new(schedule, frames, flight, heads, secret, limits),

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pinger_tests::sim::scenario::{Faults, Group, HopChange, Run, Scenario, Stall};
 use pinger_tests::sim::{Report, run};
@@ -19,14 +19,13 @@ fn check(scenario: &Scenario) -> Report {
 
 fn scenarios() -> Vec<Scenario> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    let mut paths: Vec<_> = fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let entries = fs::read_dir(&folder).expect("the scenarios are there");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
     paths.sort();
-    let read = |path: &std::path::PathBuf| {
-        let text = fs::read_to_string(path).unwrap();
-        toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let read = |path: &PathBuf| {
+        let read = fs::read_to_string(path).map_err(anyhow::Error::from);
+        read.and_then(|text| Ok(toml::from_str(&text)?))
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
     paths.iter().map(read).collect()
 }
@@ -116,11 +115,11 @@ prop_compose! {
 
 prop_compose! {
     fn settings()(
-        count in prop::option::of(0..200_u64), flood: bool, batch in 1..40_usize,
+        count in prop::option::of(0..200_u64), duration_ms in prop::option::of(0..300_u64), flood: bool, batch in 1..40_usize,
         in_flight in 1..300_u64, ring in prop_oneof![0..20_usize, Just(1 << 16)],
         notes in 3..200_usize, gather_us in 1..5000_u64, wake_late_us in 0..300_u64,
     ) -> Run {
-        Run { count, flood, batch, in_flight, ring, notes, gather_us, wake_late_us }
+        Run { count, duration_ms, flood, batch, in_flight, ring, notes, gather_us, wake_late_us }
     }
 }
 

@@ -252,81 +252,47 @@ fn what_is_told_is_what_the_packet_said() {
     assert_eq!(claim_whole(&slot, 0x2_0009), Match::Told(event));
 }
 
-/// One race: what the slot holds when it is read first, what the other party makes of it before
-/// the next look, and what the answer to probe 100 must come to.
+const FREE: u64 = SlotState::FREE;
+const SENT: u64 = SlotState::SENT;
+const ANSWERED: u64 = SlotState::ANSWERED;
+const EXPIRED: u64 = SlotState::EXPIRED;
+
+/// Races: what the slot holds when it is read first, what another party makes of it before the
+/// next look, and what the answer to probe 100 must come to.
 #[test]
 fn races_with_the_sender_end_in_one_way() {
     let state = SlotState::new;
+    let of_100 = |kind| Some((kind, 100, TX_NS));
+    let (late, duplicate) = (of_100(EventKind::Late), of_100(EventKind::Duplicate));
     let stale = Some((EventKind::Stale, 100, 0));
     let cases = [
-        // The sender gives up first.
-        (
-            state(SlotState::SENT, 100),
-            state(SlotState::EXPIRED, 100),
-            Some((EventKind::Late, 100, TX_NS)),
-        ),
-        // Another CPU claims first.
-        (
-            state(SlotState::SENT, 100),
-            state(SlotState::ANSWERED, 100),
-            Some((EventKind::Duplicate, 100, TX_NS)),
-        ),
-        (
-            state(SlotState::SENT, 100),
-            SlotState::unreported(100, 7),
-            None,
-        ),
+        // The sender gives up first, or another CPU claims first.
+        (state(SENT, 100), state(EXPIRED, 100), late),
+        (state(SENT, 100), state(ANSWERED, 100), duplicate),
+        (state(SENT, 100), SlotState::unreported(100, 7), None),
         // The sender reuses the slot: the send time may be the new probe's.
-        (
-            state(SlotState::SENT, 100),
-            state(SlotState::FREE, 164),
-            stale,
-        ),
-        (
-            state(SlotState::SENT, 100),
-            state(SlotState::SENT, 164),
-            stale,
-        ),
-        (
-            state(SlotState::ANSWERED, 100),
-            state(SlotState::FREE, 164),
-            stale,
-        ),
-        (
-            state(SlotState::EXPIRED, 100),
-            state(SlotState::SENT, 164),
-            stale,
-        ),
+        (state(SENT, 100), state(FREE, 164), stale),
+        (state(SENT, 100), state(SENT, 164), stale),
+        (state(ANSWERED, 100), state(FREE, 164), stale),
+        (state(EXPIRED, 100), state(SENT, 164), stale),
         // The same, and the new probe has ended as well by now.
-        (
-            state(SlotState::SENT, 100),
-            state(SlotState::ANSWERED, 164),
-            stale,
-        ),
-        (
-            state(SlotState::SENT, 100),
-            state(SlotState::EXPIRED, 164),
-            stale,
-        ),
-        (
-            state(SlotState::SENT, 100),
-            SlotState::unreported(164, 7),
-            stale,
-        ),
+        (state(SENT, 100), state(ANSWERED, 164), stale),
+        (state(SENT, 100), state(EXPIRED, 164), stale),
+        (state(SENT, 100), SlotState::unreported(164, 7), stale),
+        // The same, so much later that the sequence on the wire has come round.
+        (state(SENT, 100), state(ANSWERED, 0x1_0064), stale),
+        (state(ANSWERED, 100), state(EXPIRED, 0x1_0064), stale),
         // The sender settles an unreported answer.
         (
             SlotState::unreported(100, 7),
-            state(SlotState::ANSWERED, 100),
-            Some((EventKind::Duplicate, 100, TX_NS)),
+            state(ANSWERED, 100),
+            duplicate,
         ),
     ];
     for (first, then, expected) in cases {
         let slot = TestSlot::changing(first, then);
-        assert_eq!(
-            told(claim_whole(&slot, 100)),
-            expected,
-            "{first:?}, then {then:?}"
-        );
+        let found = told(claim_whole(&slot, 100));
+        assert_eq!(found, expected, "{first:?}, then {then:?}");
         assert_eq!(slot.state.get(), then, "the loser changes nothing");
     }
 }

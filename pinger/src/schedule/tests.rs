@@ -80,6 +80,17 @@ proptest! {
     }
 
     #[test]
+    fn the_turns_before_a_time_are_those_due_before_it(
+        flows in 1..2000_usize, start_ns in START, interval_ns in interval(), span_ns in 1..ELAPSED_MAX,
+    ) {
+        let cycle = cycle(flows, start_ns, interval_ns);
+        let turns = cycle.turns_before(start_ns + span_ns);
+        prop_assert!(turns > 0 && cycle.due_ns(turns - 1) < start_ns + span_ns);
+        prop_assert!(cycle.due_ns(turns) >= start_ns + span_ns);
+        prop_assert_eq!(cycle.turns_before(start_ns), 0);
+    }
+
+    #[test]
     fn what_is_left_out_leaves_the_sender_less_than_an_interval_late(
         flows in 1..2000_usize, interval_ns in interval(), turn in 0..1_u64 << 20, late in 0..1_u64 << 45,
     ) {

@@ -20,9 +20,13 @@ use super::session::runtime;
 use crate::rows::Batch;
 use crate::stats::RowCounts;
 
-/// Batches that wait at most: 1.6 million rows, 170 megabytes when all are full. That bridges half
-/// a minute of a busy disk at 50,000 rows a second; longer outages are the spool's to bridge.
-pub const QUEUE_BATCHES: usize = 32;
+/// Rows that wait at most, 200 megabytes: what 50,000 a second come to in 40 seconds of a busy
+/// disk. Longer outages are the spool's to bridge.
+pub const QUEUE_ROWS: u64 = 2_000_000;
+
+/// Batches that wait at most. At low rates they are small, so their number is limited too: this
+/// many take more than eight minutes to come.
+pub const QUEUE_BATCHES: usize = 1024;
 
 /// Batches on their way at a time: while the server sorts and stores one, the next one is made
 /// into bytes. More would only take the server's cores from each other.
@@ -78,10 +82,13 @@ pub struct BatchSender {
 }
 
 impl BatchSender {
-    /// Gives a batch to the writer; if it has [`QUEUE_BATCHES`] waiting, the batch is dropped and
-    /// its rows counted.
+    /// Gives a batch to the writer; if [`QUEUE_ROWS`] or [`QUEUE_BATCHES`] wait already, the batch
+    /// is dropped and its rows counted.
     pub fn offer(&self, batch: Batch) {
         Counters::add(&self.counters.accepted, &batch);
+        if self.counts().spooled > QUEUE_ROWS {
+            return Counters::add(&self.counters.dropped, &batch);
+        }
         let unsent = match self.queue.try_send(Message::Batch(batch)) {
             Ok(()) => return,
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => message,

@@ -45,6 +45,10 @@ pub struct Kernel {
     pub ring: VecDeque<Event>,
     /// How many events fit there.
     pub ring_max: usize,
+    /// Packets shorter than their headers promise.
+    pub malformed: u64,
+    /// Packets that were ours.
+    pub ours: u64,
     /// Packets of a flow of ours that were none of its answers.
     pub forged: u64,
     /// Answers that found the ring buffer full.
@@ -52,6 +56,28 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// A program that has seen no packet yet.
+    pub fn new(
+        flows: impl IntoIterator<Item = (FlowKey, Flow)>,
+        slots: Slots,
+        payload: Payload,
+        settings: Settings,
+        ring_max: usize,
+    ) -> Self {
+        Self {
+            flows: flows.into_iter().collect(),
+            slots,
+            payload,
+            settings,
+            ring: VecDeque::new(),
+            ring_max,
+            malformed: 0,
+            ours: 0,
+            forged: 0,
+            ring_dropped: 0,
+        }
+    }
+
     /// Whether the ring buffer takes one more event.
     pub fn has_room(&self) -> bool {
         self.ring.len() < self.ring_max
@@ -59,8 +85,13 @@ impl Kernel {
 
     /// Handles one packet as `main.rs` of the program does.
     pub fn receive(&mut self, packet: &[u8], now_ns: u64) -> Verdict {
-        let Packet::EchoReply(reply) = parse(packet) else {
-            return Verdict::Passed;
+        let reply = match parse(packet) {
+            Packet::EchoReply(reply) => reply,
+            Packet::Malformed => {
+                self.malformed += 1;
+                return Verdict::Passed;
+            }
+            Packet::NotOurs => return Verdict::Passed,
         };
         let Some(flow) = self.flows.get(&reply.flow_key()) else {
             return Verdict::Passed;
@@ -73,25 +104,23 @@ impl Kernel {
             now_ns,
             room,
         };
-        match reply.claim(packet, slot, context) {
-            Match::Forged => {
-                self.forged += 1;
-                Verdict::Passed
-            }
-            Match::Told(mut event) => {
-                let received = Received {
-                    at: reply.payload_at,
-                    len: reply.payload_len,
-                    sent_len: flow.payload_len.into(),
-                };
-                event.mismatch_at = received.first_difference(packet, &self.payload);
-                self.ring.push_back(event);
-                Verdict::Told
-            }
-            Match::Untold => {
-                self.ring_dropped += u64::from(!room);
-                Verdict::Untold
-            }
+        let matched = reply.claim(packet, slot, context);
+        if matched == Match::Forged {
+            self.forged += 1;
+            return Verdict::Passed;
         }
+        self.ours += 1;
+        self.ring_dropped += u64::from(!room);
+        let Match::Told(mut event) = matched else {
+            return Verdict::Untold;
+        };
+        let received = Received {
+            at: reply.payload_at,
+            len: reply.payload_len,
+            sent_len: flow.payload_len.into(),
+        };
+        event.mismatch_at = received.first_difference(packet, &self.payload);
+        self.ring.push_back(event);
+        Verdict::Told
     }
 }

@@ -59,6 +59,8 @@ pub struct Group {
 pub struct Run {
     /// Probes to each destination.
     pub count: Option<u64>,
+    /// Probes due before this time, milliseconds, and no others.
+    pub duration_ms: Option<u64>,
     /// As fast as answers come.
     pub flood: bool,
     /// The most probes in one flush.
@@ -79,6 +81,7 @@ impl Default for Run {
     fn default() -> Self {
         Self {
             count: None,
+            duration_ms: None,
             flood: false,
             batch: 1,
             in_flight: 256,
