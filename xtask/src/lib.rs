@@ -11,6 +11,7 @@ pub mod signals;
 pub mod bench;
 pub mod build;
 pub mod lab;
+pub mod readme;
 pub mod run;
 pub mod setup;
 pub mod sql;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, lab, run, setup, sql, test};
+use xtask::{bench, build, lab, readme, run, setup, sql, test};
 
 /// Prepares, builds, runs, tests and measures pinger.
 ///
@@ -70,6 +70,8 @@ enum Task {
         /// Only these tables, such as `rate` or `pacing`.
         name: Vec<String>,
     },
+    /// Fills README.md with what the commands in it print, and draws its picture.
+    Readme,
 }
 
 #[derive(Subcommand)]
@@ -121,5 +123,6 @@ fn perform(task: Task) -> Result<i32> {
             seconds,
             names: name,
         }),
+        Task::Readme => readme::command().map(|()| 0),
     }
 }
