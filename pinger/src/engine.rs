@@ -241,8 +241,11 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let finished = self.finished(index);
         let cycle = &self.schedule.cycles()[index];
         let readings = &mut self.readings[index];
-        // Answered probes need not wait for their timeout where we want to be done with them.
-        let eager = finished || cycle.interval_ns == 0;
+        let capacity = self.flight.run(cycle.turn(readings.next).flow) * cycle.len();
+        let full = readings.next - readings.end >= capacity;
+        // Answered probes need not wait for their timeout where we want to be done with them, or
+        // where their slots are needed.
+        let eager = finished || cycle.interval_ns == 0 || full;
         for _ in 0..EXPIRE_MAX {
             if readings.end == readings.next {
                 return u64::MAX;
@@ -330,7 +333,10 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let cycle = &self.schedule.cycles()[index];
         let Readings { next, end, .. } = self.readings[index];
         let capacity = self.flight.run(cycle.turn(next).flow) * cycle.len();
-        let in_flight = self.sent.saturating_sub(self.ended + sink.answered());
+        // Neither is ever too low: the gatherer tells of answers a nap late, and behind a probe
+        // that is lost `end` stands still for a timeout.
+        let told = self.sent.saturating_sub(self.ended + sink.answered());
+        let in_flight = told.min(next - end);
         next - end < capacity
             && sink.room() > 2 * self.queued.len() + 2
             && (cycle.interval_ns > 0 || in_flight < self.limits.in_flight)

@@ -61,6 +61,12 @@ enum Task {
     },
     /// Measures pinger beside other probers.
     Bench {
+        /// How often each case is run [default: 5].
+        #[arg(long)]
+        runs: Option<u32>,
+        /// How long each run takes, in seconds, instead of each case's own time.
+        #[arg(long)]
+        seconds: Option<u64>,
         /// Only these tables, such as `rate` or `pacing`.
         name: Vec<String>,
     },
@@ -108,7 +114,15 @@ fn perform(task: Task) -> Result<i32> {
             step,
             filters: filter,
         }),
-        Task::Bench { name } => bench::command(&name),
+        Task::Bench {
+            runs,
+            seconds,
+            name,
+        } => bench::command(&bench::Choice {
+            runs,
+            seconds,
+            names: name,
+        }),
         Task::Readme => readme::command().map(|()| 0),
     }
 }
