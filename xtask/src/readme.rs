@@ -121,7 +121,7 @@ fn fill(text: &str, blocks: &[Block], outputs: &[String]) -> String {
     let mut at = 0;
     for (Block { command, inside }, output) in blocks.iter().zip(outputs) {
         filled.push_str(&text[at..inside.start]);
-        filled.push_str("```console\n$ ");
+        filled.push_str("```console\n# ");
         filled.push_str(command);
         filled.push('\n');
         for line in output.trim_end().lines() {
@@ -295,10 +295,10 @@ mod tests {
             filled,
             "# Title\n\
              <!-- output of: cargo xtask sql \"SELECT 1\" -->\n\
-             ```console\n$ cargo xtask sql \"SELECT 1\"\n1\n2\n```\n<!-- end -->\n\
+             ```console\n# cargo xtask sql \"SELECT 1\"\n1\n2\n```\n<!-- end -->\n\
              between\n\
              <!-- output of: cargo xtask run --duration 5s -->\n\
-             ```console\n$ cargo xtask run --duration 5s\n{}\n```\n<!-- end -->\n\
+             ```console\n# cargo xtask run --duration 5s\n{}\n```\n<!-- end -->\n\
              last, without an end"
         );
         // Filling again with the same changes nothing.
