@@ -1,7 +1,7 @@
 //! The embedded store: a ClickHouse engine of our own, as a child process on loopback.
 //!
 //! In: a data directory. Out: the address of a running engine that only we can use. The engine
-//! ends with its [`Engine`], and with this process however that ends; its data stays.
+//! ends with its `Engine`, and with this process however that ends; its data stays.
 //!
 //! ```text
 //! data_dir/            0700
