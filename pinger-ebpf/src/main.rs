@@ -48,7 +48,7 @@ static SETTINGS: Global<Settings> = Global::new(Settings {
 
 /// Entry point, named by [`layout::PROGRAM`].
 #[xdp]
-pub fn pinger_xdp(ctx: XdpContext) -> u32 {
+fn pinger_xdp(ctx: XdpContext) -> u32 {
     let now_ns = now();
     let frame = Frame {
         start: ctx.data(),
@@ -92,7 +92,7 @@ fn answer(ctx: &XdpContext, frame: &Frame, reply: &EchoReply, now_ns: u64) -> Op
         }
     }
     if settings.log != 0 {
-        log(ctx, reply, &matched);
+        log(reply, &matched);
     }
     if matched == Match::Forged {
         count(Counter::Forged);
@@ -140,19 +140,36 @@ extern "C" fn pinger_compare(ctx: *mut xdp_md, at: u32, lengths: u32, payload: u
     })
 }
 
-/// One line per matched packet; the verifier removes the call when logging is off, because the
-/// settings are read-only by then.
-#[inline(never)]
-fn log(ctx: &XdpContext, reply: &EchoReply, matched: &Match) {
+/// One line per packet that was matched. The verifier removes the call when logging is off, because
+/// the settings are read-only by then.
+#[inline(always)]
+fn log(reply: &EchoReply, matched: &Match) {
     let what = match matched {
-        Match::Forged => "forged",
-        Match::Told(_) => "told",
-        Match::Untold => "untold",
+        Match::Forged => 0,
+        Match::Told(event) => u32::from(event.kind),
+        Match::Untold => u32::MAX,
+    };
+    let [identifier, sequence] = [reply.identifier, reply.sequence].map(u32::from);
+    pinger_log(identifier, sequence, what);
+}
+
+/// A global function, which the verifier checks once and not in every state that leads here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pinger_log(identifier: u32, sequence: u32, what: u32) -> u32 {
+    let what = match what {
+        0 => "forged",
+        1 => "reply",
+        2 => "duplicate",
+        3 => "late",
+        4 => "stale",
+        _ => "untold",
     };
     debug!(
-        ctx,
-        "echo reply id {} seq {}: {}", reply.identifier, reply.sequence, what
+        (),
+        "echo reply id {} seq {}: {}", identifier, sequence, what
     );
+    0
 }
 
 #[inline(always)]

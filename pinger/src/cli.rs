@@ -212,7 +212,8 @@ pub struct ExpertArgs {
 #[derive(Debug, Args)]
 pub struct SqlArgs {
     /// One statement in ClickHouse's SQL; - reads it from standard input
-    #[arg(value_name = "QUERY")]
+    // A query may begin with a comment: two hyphens.
+    #[arg(value_name = "QUERY", allow_hyphen_values = true)]
     pub query: String,
     /// Format of the answer, as ClickHouse names it: CSV, JSONEachRow, Vertical, … [default:
     /// PrettyCompact on a terminal, TSVWithNames otherwise]

@@ -333,7 +333,10 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let cycle = &self.schedule.cycles()[index];
         let Readings { next, end, .. } = self.readings[index];
         let capacity = self.flight.run(cycle.turn(next).flow) * cycle.len();
-        let in_flight = self.sent.saturating_sub(self.ended + sink.answered());
+        // Neither is ever too low: the gatherer tells of answers a nap late, and behind a probe
+        // that is lost `end` stands still for a timeout.
+        let told = self.sent.saturating_sub(self.ended + sink.answered());
+        let in_flight = told.min(next - end);
         next - end < capacity
             && sink.room() > 2 * self.queued.len() + 2
             && (cycle.interval_ns > 0 || in_flight < self.limits.in_flight)

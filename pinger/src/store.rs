@@ -29,7 +29,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use suggestions::{Suggestion, suggestions};
-pub use writer::{BatchSender, QUEUE_BATCHES};
+pub use writer::{BatchSender, QUEUE_BATCHES, QUEUE_ROWS};
 
 /// A run as the `runs` table knows it at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Store {
                 false => format!("ClickHouse {version} at {}", connection.url()),
             })
         })?;
-        let (writer, notices) = Writer::start(session.connection().clone())?;
+        let (writer, notices) = Writer::start(session.connection())?;
         Ok(Self {
             writer,
             session,

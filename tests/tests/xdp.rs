@@ -10,7 +10,7 @@ use pinger::wire::clock;
 use pinger_ebpf::cookie::cookie;
 use pinger_ebpf::layout::{
     COOKIE_LEN, Counter, Event, EventKind, PAYLOAD_MATCHES, PAYLOAD_MAX, PROGRAM, SLOTS_MAP,
-    SlotState,
+    Settings, SlotState,
 };
 use pinger_ebpf::matching::SlotCell as _;
 use pinger_ebpf::parse::{Packet, parse};
@@ -53,11 +53,15 @@ struct Loaded {
 
 impl Loaded {
     fn new() -> Self {
+        Self::with(SETTINGS)
+    }
+
+    fn with(settings: Settings) -> Self {
         let plan = Plan {
             flows: &vectors::flows(),
             payloads: &[vectors::payload()],
             slots: SLOTS,
-            settings: SETTINGS,
+            settings,
         };
         let mut program = Program::load(&plan).unwrap_or_else(|error| {
             panic!("{error}\nThis test needs root and the compiled program: run `cargo xtask test`")
@@ -71,6 +75,17 @@ impl Loaded {
             counters,
             memory,
         }
+    }
+
+    /// Bytes of the program as the kernel runs it, dead code removed.
+    fn translated_len(&mut self) -> u32 {
+        let program = self
+            .program
+            .ebpf_mut()
+            .program(PROGRAM)
+            .expect("the program");
+        let info = program.info().expect("a loaded program");
+        info.size_translated().expect("root may see it")
     }
 
     /// By the map, as nobody but a test writes slots; they are read in mapped memory.
@@ -461,4 +476,26 @@ fn when_the_ring_is_full_answers_stay_in_their_slots() {
     pair.set(state(SlotState::SENT));
     let outcome = pair.check(&vector.packet, &|| "after the flood".to_owned());
     assert_eq!(meaning(&outcome), Expected::Told(EventKind::Reply, None));
+}
+
+/// The settings are read-only, so the verifier removes what they switch off.
+#[test]
+fn logging_and_verifying_cost_nothing_when_they_are_off() {
+    let len = |log, verify| {
+        let settings = Settings {
+            log,
+            verify,
+            ..SETTINGS
+        };
+        Loaded::with(settings).translated_len()
+    };
+    let (bare, verifying, logging) = (len(0, 0), len(0, 1), len(1, 1));
+    assert!(
+        bare < verifying,
+        "{bare} bytes without, {verifying} with comparing payloads"
+    );
+    assert!(
+        verifying < logging,
+        "{verifying} bytes without, {logging} with logging"
+    );
 }

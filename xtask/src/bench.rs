@@ -1,4 +1,6 @@
 //! `cargo xtask bench [NAME…]`: measures pinger beside other probers.
+//!
+//! All that is missing and the build come first; the measuring itself is `pinger-bench`.
 
 use anyhow::{Result, ensure};
 
@@ -6,11 +8,37 @@ use crate::setup::plan::{Engine, Needs};
 use crate::signals::Held;
 use crate::{build, process, setup};
 
+/// What to measure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// How often each case is run.
+    pub runs: Option<u32>,
+    /// How long each run takes, seconds.
+    pub seconds: Option<u64>,
+    /// Only these tables.
+    pub names: Vec<String>,
+}
+
+impl Choice {
+    /// The choice as arguments of `pinger-bench`, which knows the defaults and the limits.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if let Some(runs) = self.runs {
+            arguments.extend(["--runs".into(), runs.to_string()]);
+        }
+        if let Some(seconds) = self.seconds {
+            arguments.extend(["--seconds".into(), seconds.to_string()]);
+        }
+        arguments.extend(self.names.iter().cloned());
+        arguments
+    }
+}
+
 /// The subcommand; gives the exit code of the measurements.
 ///
 /// # Errors
 /// Something could not be got or built; nothing was measured.
-pub fn command(names: &[String]) -> Result<i32> {
+pub fn command(choice: &Choice) -> Result<i32> {
     ensure!(
         process::is_root(),
         "measuring needs root, for the lab and for sending: {}",
@@ -26,8 +54,27 @@ pub fn command(names: &[String]) -> Result<i32> {
     let mut bench = process::cargo("run");
     bench
         .args(["--quiet", "--release", "--package", "pinger-bench", "--"])
-        .args(names)
+        .args(choice.arguments())
         .envs(built.environment())
         .envs(tools.environment());
     Held::new()?.supervise(&mut bench)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_passed_on_as_it_was_said() {
+        assert!(Choice::default().arguments().is_empty());
+        let choice = Choice {
+            runs: Some(3),
+            seconds: Some(1),
+            names: vec!["rate".into()],
+        };
+        assert_eq!(
+            choice.arguments(),
+            ["--runs", "3", "--seconds", "1", "rate"]
+        );
+    }
 }

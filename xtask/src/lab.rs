@@ -1,4 +1,4 @@
-//! The lab: hosts by the ten thousand that are real to a prober and never leave this machine.
+//! The lab: tens of thousands of hosts, real to a prober, whose packets never leave this machine.
 //!
 //! A network namespace holds prefixes as its own (an AnyIP route, `local PREFIX dev lo`), so its
 //! kernel answers for every address in them. A veth pair joins it to the prober, which sits in
@@ -8,6 +8,7 @@
 pub mod command;
 pub mod machine;
 pub mod namespace;
+pub mod record;
 pub mod topology;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -41,7 +41,7 @@ enum Task {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         query: Vec<OsString>,
     },
-    /// Makes, shows or removes the lab: ten thousands of hosts that never leave this machine.
+    /// Makes, shows or removes the lab: tens of thousands of hosts that never leave this machine.
     #[command(subcommand)]
     Lab(LabTask),
     /// Gets what is missing on this machine; every other subcommand does so too.
@@ -61,6 +61,12 @@ enum Task {
     },
     /// Measures pinger beside other probers.
     Bench {
+        /// How often each case is run [default: 5].
+        #[arg(long)]
+        runs: Option<u32>,
+        /// How long each run takes, in seconds, instead of each case's own time.
+        #[arg(long)]
+        seconds: Option<u64>,
         /// Only these tables, such as `rate` or `pacing`.
         name: Vec<String>,
     },
@@ -106,6 +112,14 @@ fn perform(task: Task) -> Result<i32> {
             step,
             filters: filter,
         }),
-        Task::Bench { name } => bench::command(&name),
+        Task::Bench {
+            runs,
+            seconds,
+            name,
+        } => bench::command(&bench::Choice {
+            runs,
+            seconds,
+            names: name,
+        }),
     }
 }

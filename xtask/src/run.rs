@@ -27,15 +27,13 @@ pub const PROGRAM_VARIABLE: &str = "PINGER_BIN";
 /// # Errors
 /// Something could not be got, built or made; pinger was not started.
 pub fn command(arguments: &[OsString]) -> Result<i32> {
+    let probes = !request::is_question(arguments);
+    let embedded = probes && !request::brings_own_store(arguments);
+    let engine = if embedded { Engine::Any } else { Engine::None };
     let needs = Needs {
-        build: true,
-        lab: true,
-        engine: if request::brings_own_store(arguments) {
-            Engine::None
-        } else {
-            Engine::Any
-        },
-        fping: false,
+        lab: probes,
+        engine,
+        ..Needs::BUILD
     };
     let (program, environment) = program(needs)?;
     let request = Request::read(arguments, &options_of(&help(&program)));
@@ -79,6 +77,11 @@ pub fn program(needs: Needs) -> Result<(PathBuf, Vec<(&'static str, OsString)>)>
         return Ok((named, Vec::new()));
     }
     let tools = setup::ensure(needs)?;
+    ensure!(
+        !needs.lab || process::is_root(),
+        "sending probes needs root, and so does the lab: {}",
+        process::as_root("run")
+    );
     let built = build::build(&tools)?;
     Ok((built.program, tools.environment()))
 }

@@ -24,10 +24,14 @@ use crate::wire::clock;
 /// The most events taken in one go, so that notes and snapshots get their turn.
 const EVENTS_MAX: usize = 4096;
 
-/// How long, and how often, to nap when there is nothing to do before blocking. Blocking makes
-/// each event wake us, which at high rates costs the sender more than everything else.
+/// How long to nap between two turns, and how many naps in vain come before blocking. A gatherer
+/// that has taken all events makes the kernel send an interrupt for the next one, and a blocked
+/// one must be woken besides: at high rates that would cost the sender more than anything else.
 const NAP: Duration = Duration::from_micros(200);
 const NAPS: u32 = 2;
+
+/// A turn that took so many events was a late one: the next one follows at once.
+const EVENTS_MANY: usize = 1024;
 
 /// The longest block: notes and requests come without a wake-up.
 const BLOCK_MS: libc::c_int = 20;
@@ -145,7 +149,7 @@ impl Gatherer {
             idle = if busy { 0 } else { idle + 1 };
             if idle > NAPS {
                 self.block();
-            } else if idle > 0 {
+            } else if self.taken.len() < EVENTS_MANY {
                 std::thread::sleep(NAP);
             }
         }

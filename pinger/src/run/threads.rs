@@ -179,7 +179,12 @@ impl Machine {
             .name("gatherer".into())
             .spawn(move || gatherer.run())
             .map_err(system("start the gatherer"))?;
-        let (sender, report) = start_sender(sender, crew.cpu)?;
+        let share = if options.flood {
+            Rest::FLOOD
+        } else {
+            Rest::PUNCTUAL
+        };
+        let (sender, report) = start_sender(sender, crew.cpu, share)?;
         Ok(Threads {
             control,
             results: told,
@@ -237,15 +242,17 @@ impl Machine {
     }
 }
 
-/// Starts the sender's thread and waits until it is ready to send.
+/// Starts the sender's thread and waits until it is ready to send; with real-time priority it
+/// rests one part in `share` of the time.
 fn start_sender(
     mut sender: Sender<Xsk>,
     cpu: Option<usize>,
+    share: i64,
 ) -> Result<(JoinHandle<u64>, RealtimeReport), RunError> {
     let (ready, report) = bounded(1);
     let body = move || {
         let report = realtime::prepare_sender(cpu);
-        sender.rest = report.fifo.then(|| Rest::new(clock::now_ns()));
+        sender.rest = report.fifo.then(|| Rest::new(share, clock::now_ns()));
         sender.apply_updates();
         // The other side waits for exactly this.
         let _ = ready.send(report);

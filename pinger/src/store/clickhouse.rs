@@ -5,6 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use clickhouse::{Client, Compression, RowOwned, RowRead, RowWrite};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use url::Url;
 
 use super::StoreError;
@@ -18,6 +21,15 @@ pub(super) const DATABASE: &str = "pinger";
 
 /// Environment variable with the password for a store given by URL.
 const PASSWORD_VARIABLE: &str = "PINGER_STORE_PASSWORD";
+
+/// The longest a server may take to accept a connection: a host that is gone says nothing.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a silent connection is probed.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How long an unused connection is kept: less than any server keeps it (3 seconds or more).
+const POOL_IDLE: Duration = Duration::from_secs(2);
 
 /// The longest a server may take to accept a chunk of an insert: it takes a chunk within
 /// milliseconds unless it is stuck.
@@ -139,7 +151,6 @@ fn port(text: &str, url: &Url) -> u16 {
 }
 
 /// A server and a database in it, ready to be asked.
-#[derive(Clone)]
 pub struct Connection {
     client: Client,
     address: Address,
@@ -149,7 +160,7 @@ pub struct Connection {
 impl Connection {
     /// Prepares a connection; nothing is sent yet.
     pub(super) fn new(address: Address) -> Self {
-        let mut client = Client::default()
+        let mut client = client()
             .with_url(&address.origin)
             .with_database(&address.database)
             .with_user(&address.user)
@@ -167,6 +178,11 @@ impl Connection {
             address,
             url,
         }
+    }
+
+    /// A second connection to the same place, for another thread's runtime.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.address.clone())
     }
 
     /// The URL for messages; holds no password.
@@ -342,6 +358,18 @@ impl Connection {
             },
         }
     }
+}
+
+/// A client over connections as its own default makes them, but without Nagle's algorithm: that
+/// waits for the server's delayed acknowledgement in the middle of an insert.
+fn client() -> Client {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_keepalive(Some(KEEPALIVE));
+    let mut http = HttpClient::builder(TokioExecutor::new());
+    http.pool_idle_timeout(POOL_IDLE);
+    Client::with_http_client(http.build(connector))
 }
 
 /// Why [`Connection::ask`] stopped.

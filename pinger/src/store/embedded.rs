@@ -87,11 +87,16 @@ impl Engine {
         lock: DirLock,
         runtime: &tokio::runtime::Runtime,
     ) -> Result<Self, StoreError> {
-        let program = find::program()?;
+        let program = match find::program()? {
+            Program::Server(path) => Program::Server(absolute(&path)?),
+            Program::Library(path) => Program::Library(absolute(&path)?),
+        };
+        let data_dir = absolute(&options.data_dir)?;
         let port = free_port(options.port)?;
         let secrets = Secrets::draw()?;
-        let files = Files::prepare(&options.data_dir, &program, port, &secrets)?;
+        let files = Files::prepare(&data_dir, &program, port, &secrets)?;
         let command = command(&program, &files, port, &lock)?;
+        let itself = PathBuf::from(command.get_program());
         let address = Address {
             origin: format!("http://{}:{port}", Ipv4Addr::LOCALHOST),
             database: DATABASE.to_owned(),
@@ -112,7 +117,7 @@ impl Engine {
             ))?;
         let mut engine = Self {
             address,
-            data_dir: options.data_dir.clone(),
+            data_dir,
             shared: false,
             stop: Some(stop),
             keeper: Some(keeper),
@@ -122,8 +127,8 @@ impl Engine {
             Ok(Err(source)) => {
                 return Err(StoreError::File {
                     action: "execute",
-                    path: program.path().to_owned(),
-                    hint: "reinstall it, or remove it to have another one used",
+                    path: itself,
+                    hint: "it must be the `pinger` program: check the variable PINGER_BIN",
                     source,
                 });
             }
@@ -323,6 +328,7 @@ fn command(
 ) -> Result<Command, StoreError> {
     // Not our path: an upgrade may have replaced the file while we run.
     let itself = std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| "/proc/self/exe".into());
+    let itself = absolute(Path::new(&itself))?;
     let log = File::options()
         .create(true)
         .write(true)
@@ -380,6 +386,12 @@ fn free_port(asked: Option<u16>) -> Result<u16, StoreError> {
         .local_addr()
         .map(|address| address.port())
         .map_err(taken)
+}
+
+/// The path as the engine finds it, which works in the root directory.
+fn absolute(path: &Path) -> Result<PathBuf, StoreError> {
+    let hint = "go to a directory that exists, or name the file by its full path";
+    std::path::absolute(path).map_err(StoreError::file("find", path, hint))
 }
 
 /// Makes a directory that only this user can enter, and its parents.

@@ -1,15 +1,16 @@
-//! The writer: a thread that takes batches and sees them into ClickHouse.
+//! The writer: threads that take batches and see them into ClickHouse.
 //!
 //! In: batches from a bounded queue. Out: inserts, each under its batch's token, repeated until
 //! the server has it; counts; notices. It never blocks those who offer batches: when the queue is
 //! full a batch is dropped and counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::StoreError;
@@ -19,9 +20,17 @@ use super::session::runtime;
 use crate::rows::Batch;
 use crate::stats::RowCounts;
 
-/// Batches that wait at most: 1.6 million rows, 170 megabytes when all are full. That bridges half
-/// a minute of a busy disk at 50,000 rows a second; longer outages are the spool's to bridge.
-pub const QUEUE_BATCHES: usize = 32;
+/// Rows that wait at most, 200 megabytes: what 50,000 a second come to in 40 seconds of a busy
+/// disk. Longer outages are the spool's to bridge.
+pub const QUEUE_ROWS: u64 = 2_000_000;
+
+/// Batches that wait at most. At low rates they are small, so their number is limited too: this
+/// many take more than eight minutes to come.
+pub const QUEUE_BATCHES: usize = 1024;
+
+/// Batches on their way at a time: while the server sorts and stores one, the next one is made
+/// into bytes. More would only take the server's cores from each other.
+const WRITERS: usize = 2;
 
 /// Notices that wait to be shown at most; there are one or two an outage.
 const QUEUE_NOTICES: usize = 64;
@@ -73,10 +82,13 @@ pub struct BatchSender {
 }
 
 impl BatchSender {
-    /// Gives a batch to the writer; if it has [`QUEUE_BATCHES`] waiting, the batch is dropped and
-    /// its rows counted.
+    /// Gives a batch to the writer; if [`QUEUE_ROWS`] or [`QUEUE_BATCHES`] wait already, the batch
+    /// is dropped and its rows counted.
     pub fn offer(&self, batch: Batch) {
         Counters::add(&self.counters.accepted, &batch);
+        if self.counts().spooled > QUEUE_ROWS {
+            return Counters::add(&self.counters.dropped, &batch);
+        }
         let unsent = match self.queue.try_send(Message::Batch(batch)) {
             Ok(()) => return,
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => message,
@@ -92,21 +104,21 @@ impl BatchSender {
     }
 }
 
-/// The writer's thread, from outside.
+/// The writer's threads, from outside.
 pub(super) struct Writer {
     sender: BatchSender,
     /// When to give up, once the store is being closed.
     closing: watch::Sender<Option<Instant>>,
     notify: Sender<String>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Starts the thread; also returns where its notices come out.
+    /// Starts the threads; also returns where their notices come out.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub(super) fn start(connection: Connection) -> Result<(Self, Receiver<String>), StoreError> {
+    pub(super) fn start(connection: &Connection) -> Result<(Self, Receiver<String>), StoreError> {
         let (queue, batches) = bounded(QUEUE_BATCHES);
         let (notify, notices) = bounded(QUEUE_NOTICES);
         let (closing, closed) = watch::channel(None);
@@ -114,38 +126,34 @@ impl Writer {
             queue,
             counters: Arc::default(),
         };
-        let mut work = Work {
-            connection,
-            counters: Arc::clone(&sender.counters),
-            closing: closed,
-            notify: notify.clone(),
-            refused: false,
+        let told = Arc::new(Told::default());
+        let mut writer = Self {
+            sender,
+            closing,
+            notify,
+            threads: Vec::new(),
         };
-        let runtime = runtime()?;
-        let thread = std::thread::Builder::new()
-            .name("pinger-writer".to_owned())
-            .spawn(move || {
-                for message in batches {
-                    match message {
-                        Message::Batch(batch) => runtime.block_on(work.write(batch)),
-                        Message::Close => break,
-                    }
-                }
-            })
-            .map_err(StoreError::file(
-                "start",
-                "the writer's thread",
-                "free some memory",
-            ))?;
-        Ok((
-            Self {
-                sender,
-                closing,
-                notify,
-                thread: Some(thread),
-            },
-            notices,
-        ))
+        for _ in 0..WRITERS {
+            let work = Work {
+                // Of its own: connections belong to the runtime that opened them.
+                connection: connection.another(),
+                counters: Arc::clone(&writer.sender.counters),
+                closing: closed.clone(),
+                notify: writer.notify.clone(),
+                told: Arc::clone(&told),
+            };
+            let (runtime, batches) = (runtime()?, batches.clone());
+            let thread = std::thread::Builder::new()
+                .name("pinger-writer".to_owned())
+                .spawn(move || work.run(&runtime, &batches))
+                .map_err(StoreError::file(
+                    "start",
+                    "the writer's thread",
+                    "free some memory",
+                ))?;
+            writer.threads.push(thread);
+        }
+        Ok((writer, notices))
     }
 
     pub(super) fn sender(&self) -> BatchSender {
@@ -162,46 +170,66 @@ impl Writer {
         let _ = self.notify.try_send(notice);
     }
 
-    /// Writes what is queued, until `limit` has passed, and ends the thread.
+    /// Writes what is queued, until `limit` has passed, and ends the threads.
     pub(super) fn close(&mut self, limit: Duration) -> RowCounts {
-        self.end(limit);
-        self.counts()
-    }
-
-    fn end(&mut self, limit: Duration) {
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
         let deadline = Instant::now() + limit;
         self.closing.send_replace(Some(deadline));
-        // Behind a full queue this waits for the writer, which past the deadline only counts.
-        // It fails only if the thread is gone.
-        let _ = self.sender.queue.send(Message::Close);
-        let _ = thread.join();
+        for _ in &self.threads {
+            // Behind a full queue this waits for the threads, which past the deadline only
+            // count. It fails only if they are gone.
+            let _ = self.sender.queue.send(Message::Close);
+        }
+        for thread in self.threads.drain(..) {
+            // One that panicked has written nothing that it did not count.
+            let _ = thread.join();
+        }
+        // What came in behind the threads' backs while they ended has nobody to write it.
+        let left = self.counts().spooled;
+        self.sender
+            .counters
+            .dropped
+            .fetch_add(left, Ordering::AcqRel);
+        self.counts()
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.end(Duration::ZERO);
+        self.close(Duration::ZERO);
     }
 }
 
-/// The writer's thread, from inside.
+/// What the user was told already.
+#[derive(Default)]
+struct Told {
+    /// Of an outage that goes on.
+    outage: AtomicBool,
+    /// Of refused rows.
+    refused: AtomicBool,
+}
+
+/// One of the writer's threads, from inside.
 struct Work {
     connection: Connection,
     counters: Arc<Counters>,
     closing: watch::Receiver<Option<Instant>>,
     notify: Sender<String>,
-    /// Whether the user was told of refused rows.
-    refused: bool,
+    told: Arc<Told>,
 }
 
 impl Work {
+    fn run(&self, runtime: &Runtime, batches: &Receiver<Message>) {
+        for message in batches {
+            match message {
+                Message::Batch(batch) => runtime.block_on(self.write(batch)),
+                Message::Close => return,
+            }
+        }
+    }
+
     /// Sees one batch to its end: written, refused, or given up at closing time.
-    async fn write(&mut self, batch: Batch) {
+    async fn write(&self, batch: Batch) {
         let mut backoff = BACKOFF_MIN;
-        let mut told = false;
         loop {
             let insert = self
                 .connection
@@ -211,21 +239,16 @@ impl Work {
                 () = past_deadline(self.closing.clone()) => return self.give_up(&batch),
             };
             let Err(error) = result else {
-                if told {
+                Counters::add(&self.counters.written, &batch);
+                if self.told.outage.swap(false, Ordering::Relaxed) {
                     self.tell("the store takes rows again".to_owned());
                 }
-                return Counters::add(&self.counters.written, &batch);
+                return;
             };
             match Verdict::of(&error) {
                 Verdict::Refused(reason) => return self.refuse(&batch, &reason),
-                // One failure in a row is an idle connection that the server closed.
-                Verdict::Retry(reason) if !told && backoff > BACKOFF_MIN => {
-                    told = true;
-                    self.tell(format!(
-                        "the store does not take rows, they wait: {reason} ({})",
-                        self.connection.url()
-                    ));
-                }
+                // One failure alone is an idle connection that the server closed.
+                Verdict::Retry(reason) if backoff > BACKOFF_MIN => self.tell_of_outage(&reason),
                 Verdict::Retry(_) => {}
             }
             tokio::select! {
@@ -239,14 +262,23 @@ impl Work {
         Counters::add(&self.counters.dropped, batch);
     }
 
-    fn refuse(&mut self, batch: &Batch, reason: &str) {
+    fn refuse(&self, batch: &Batch, reason: &str) {
         Counters::add(&self.counters.dropped, batch);
-        if !std::mem::replace(&mut self.refused, true) {
+        if !self.told.refused.swap(true, Ordering::Relaxed) {
             self.tell(format!(
                 "ClickHouse refused {} rows (batch {}), which are lost; further ones are only \
                  counted: {reason}",
                 batch.rows.len(),
                 batch.token
+            ));
+        }
+    }
+
+    fn tell_of_outage(&self, reason: &str) {
+        if !self.told.outage.swap(true, Ordering::Relaxed) {
+            let url = self.connection.url();
+            self.tell(format!(
+                "the store does not take rows, they wait: {reason} ({url})"
             ));
         }
     }

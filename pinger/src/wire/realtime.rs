@@ -132,39 +132,50 @@ pub fn prepare_sender(cpu: Option<usize>) -> RealtimeReport {
 /// priority from being taken away for 50 ms at a time.
 #[derive(Clone, Debug)]
 pub struct Rest {
+    /// The share of time to be slept: one part in so many.
+    share: i64,
     /// What may be spent awake before the next nap.
     credit_ns: i64,
     woke_ns: u64,
 }
 
 impl Rest {
-    /// The share of time to be slept: one part in so many.
-    const SHARE: i64 = 10;
+    /// The share of time to be slept for probes to leave on time: one part in so many.
+    pub const PUNCTUAL: i64 = 10;
+    /// The share in a flood, where nothing is due and so nothing late. 50 ms in one piece are
+    /// lost then where others wait for the CPU, but that is half of what the other share costs
+    /// always; these naps only let in what the kernel does in threads of its own.
+    pub const FLOOD: i64 = 50;
+    /// How much sleep may be owed while probes are late already: a nap would make them later.
+    const PATIENCE_NS: i64 = 5_000_000;
     /// How long a nap is meant to last: short, as a probe may come due in it; but of naps below
     /// 30 µs nothing is left for those who wait.
     pub const NAP_NS: u64 = 30_000;
     /// What sleep can be saved for: a tenth of the second in which the kernel wants its share.
     const CREDIT_MAX_NS: i64 = 100_000_000;
 
-    /// Starts counting, with credit for one nap.
-    pub fn new(now_ns: u64) -> Self {
+    /// Starts counting, with credit for one nap; one part in `share` is to be slept.
+    pub fn new(share: i64, now_ns: u64) -> Self {
         Self {
-            credit_ns: Self::NAP_NS.cast_signed() * Self::SHARE,
+            share,
+            credit_ns: Self::NAP_NS.cast_signed() * share,
             woke_ns: now_ns,
         }
     }
 
-    /// The time until which the thread must sleep now, if it must.
-    pub fn nap_until(&self, now_ns: u64) -> Option<u64> {
+    /// The time until which the thread must sleep now, if it must; `late` says that there is work
+    /// that should have been done already.
+    pub fn nap_until(&self, now_ns: u64, late: bool) -> Option<u64> {
         let awake = now_ns.saturating_sub(self.woke_ns).cast_signed();
-        (awake >= self.credit_ns).then_some(now_ns + Self::NAP_NS)
+        let patience = if late { Self::PATIENCE_NS } else { 0 };
+        (awake >= self.credit_ns + patience).then_some(now_ns + Self::NAP_NS)
     }
 
     /// Notes a sleep, for whatever reason, from `slept_ns` to `woke_ns`.
     pub fn slept(&mut self, slept_ns: u64, woke_ns: u64) {
         let awake = slept_ns.saturating_sub(self.woke_ns).cast_signed();
         let asleep = woke_ns.saturating_sub(slept_ns).cast_signed();
-        let earned = asleep.saturating_mul(Self::SHARE - 1);
+        let earned = asleep.saturating_mul(self.share - 1);
         self.credit_ns = (self.credit_ns - awake + earned).min(Self::CREDIT_MAX_NS);
         self.woke_ns = woke_ns;
     }
@@ -305,39 +316,56 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_never_sleeps_by_itself_naps_a_tenth_of_the_time() {
-        let mut rest = Rest::new(0);
-        let (mut now, mut asleep) = (0, 0);
-        while now < 1_000_000_000 {
-            now += 1_000;
-            if let Some(until) = rest.nap_until(now) {
-                // It wakes a little late, as it does on a real machine.
-                let woke = until + 15_000;
-                rest.slept(now, woke);
-                asleep += woke - now;
-                now = woke;
+    fn a_thread_that_never_sleeps_by_itself_naps_its_share_of_the_time() {
+        let check = |parts: i64, late: bool| {
+            let mut rest = Rest::new(parts, 0);
+            let (mut now, mut asleep) = (0, 0);
+            while now < 1_000_000_000 {
+                now += 1_000;
+                if let Some(until) = rest.nap_until(now, late) {
+                    // It wakes a little late, as it does on a real machine.
+                    let woke = until + 15_000;
+                    rest.slept(now, woke);
+                    asleep += woke - now;
+                    now = woke;
+                }
             }
-        }
-        let share = asleep as f64 / now as f64;
-        assert!((0.095..0.105).contains(&share), "{share}");
+            let share = asleep as f64 / now as f64 * parts as f64;
+            assert!((0.95..1.05).contains(&share), "{share} of one in {parts}");
+        };
+        check(Rest::PUNCTUAL, false);
+        check(Rest::FLOOD, false);
+        // Who is always late owes some sleep, but does not rest less for it in the long run.
+        check(Rest::PUNCTUAL, true);
+        check(Rest::FLOOD, true);
+    }
+
+    #[test]
+    fn a_nap_waits_while_probes_are_late_but_not_for_long() {
+        let rest = Rest::new(Rest::PUNCTUAL, 0);
+        let tired = 1_000_000;
+        assert_eq!(rest.nap_until(tired, true), None);
+        assert_eq!(rest.nap_until(tired, false), Some(tired + Rest::NAP_NS));
+        let exhausted = 6_000_000;
+        assert!(rest.nap_until(exhausted, true).is_some());
     }
 
     #[test]
     fn a_thread_that_sleeps_anyway_needs_no_naps() {
-        let mut rest = Rest::new(0);
+        let mut rest = Rest::new(Rest::PUNCTUAL, 0);
         for period in 1..100_000_u64 {
             let now = period * 100_000;
             // Awake for 60 µs of each 100.
             rest.slept(now - 100_000, now - 60_000);
-            assert_eq!(rest.nap_until(now), None);
+            assert_eq!(rest.nap_until(now, false), None);
         }
     }
 
     #[test]
     fn long_sleep_is_not_saved_for_ever() {
-        let mut rest = Rest::new(0);
+        let mut rest = Rest::new(Rest::PUNCTUAL, 0);
         rest.slept(0, 3_600_000_000_000);
         let now = 3_600_000_000_000 + 100_000_000;
-        assert!(rest.nap_until(now).is_some());
+        assert!(rest.nap_until(now, false).is_some());
     }
 }

@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 
-use super::machine::{self, GATEWAY, NAMESPACE, OWN, Owner, Raised, Record, State};
+use super::machine::{self, GATEWAY, NAMESPACE, OWN, Raised, State};
+use super::record::{Owner, Record};
 use super::topology::{HOSTS_IPV4, HOSTS_IPV6, INTERFACE};
 use crate::process;
 use crate::progress::{say, spent};

@@ -1,76 +1,29 @@
 //! The machine's one lab: hosts in the namespace `pinger-lab`, the prober's interface in the root
 //! namespace, where any tool can use it.
 //!
-//! Who it belongs to stands in a record: kept until `lab down`, or one run's, which removes it at
-//! its end. A record names a run by process id and start time, so that a run that was killed is
-//! known to be gone even when its id is used again.
+//! Who it belongs to stands in a [`record`](super::record): kept until `lab down`, or one run's,
+//! which removes it at its end.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::namespace::{Namespace, ip_batch, ip_json};
+use super::record::{DIRECTORY, Owner, Record, read_record, remove_record, write_record};
 use super::topology::{FAR, HOSTS_IPV4, HOSTS_IPV6, INTERFACE, Shape, Topology};
 use crate::process;
 use crate::progress::say;
 
 /// The hosts' namespace.
 pub const NAMESPACE: &str = "pinger-lab";
-/// Where the record is; the directory itself is the lock. Both are gone when the lab is.
-const DIRECTORY: &str = "/run/pinger";
-const RECORD: &str = "lab.json";
 
 /// The prober's and the hosts' end of the link, as [`Topology`] makes them.
 const OWN_MAC: &str = "02:70:69:6e:00:01";
 pub(super) const OWN: [&str; 2] = ["198.19.0.1", "2001:2::1"];
 pub(super) const GATEWAY: [&str; 2] = ["198.19.0.2", "2001:2::2"];
-
-/// Who removes the lab.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "owner")]
-pub enum Owner {
-    /// Whoever says `lab down`.
-    Kept,
-    /// The run that made it, at its end.
-    Run {
-        /// Its process.
-        pid: u32,
-        /// When that process began, in clock ticks since boot.
-        started: u64,
-    },
-}
-
-impl Owner {
-    fn this_process() -> Result<Self> {
-        let pid = std::process::id();
-        let started = start_time(pid).context("cannot read /proc/self/stat: is /proc mounted?")?;
-        Ok(Self::Run { pid, started })
-    }
-
-    /// Whether the owner can still remove the lab.
-    pub fn is_alive(&self) -> bool {
-        match *self {
-            Self::Kept => true,
-            Self::Run { pid, started } => start_time(pid) == Some(started),
-        }
-    }
-}
-
-/// What is written down about the lab.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// Who removes it.
-    #[serde(flatten)]
-    pub owner: Owner,
-    /// When it was made, seconds since 1970.
-    pub made: u64,
-}
 
 /// The lab as it is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -299,7 +252,7 @@ impl Turn {
     fn take() -> Result<Self> {
         ensure!(
             process::is_root(),
-            "the lab needs root: {}",
+            "changing the lab needs root, for example: {}",
             process::as_root("lab up")
         );
         loop {
@@ -375,32 +328,7 @@ fn remove() -> Result<()> {
             "cannot remove the network namespace {NAMESPACE}"
         );
     }
-    match fs::remove_file(record_path()) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", record_path().display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn record_path() -> PathBuf {
-    Path::new(DIRECTORY).join(RECORD)
-}
-
-/// A record that cannot be read says as much as none: the lab is then replaced.
-fn read_record() -> Option<Record> {
-    serde_json::from_str(&fs::read_to_string(record_path()).ok()?).ok()
-}
-
-fn write_record(owner: Owner) -> Result<()> {
-    let made = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let text = serde_json::to_string(&Record { owner, made })?;
-    let new = record_path().with_extension("new");
-    fs::write(&new, text + "\n")
-        .and_then(|()| fs::rename(&new, record_path()))
-        .with_context(|| format!("cannot write {}", record_path().display()))
+    remove_record()
 }
 
 fn interface() -> Result<Option<Value>> {
@@ -455,61 +383,10 @@ fn has_neighbours(list: &Value) -> bool {
     GATEWAY.iter().all(known)
 }
 
-/// When a process began, in clock ticks since boot: field 22 of its `stat` (proc(5)).
-fn start_time(pid: u32) -> Option<u64> {
-    read_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-fn read_start_time(stat: &str) -> Option<u64> {
-    // The second field is the program's name in parentheses, which may hold spaces itself.
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn a_start_time_is_read_behind_any_program_name() {
-        let stat = "77 (a b) c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 99";
-        assert_eq!(read_start_time(stat), Some(4242));
-        assert_eq!(read_start_time("77 (cut"), None);
-    }
-
-    #[test]
-    fn an_owner_is_alive_only_while_it_is_the_same_process() {
-        let this = Owner::this_process().unwrap();
-        assert!(this.is_alive() && Owner::Kept.is_alive());
-        let Owner::Run { pid, started } = this else {
-            panic!("{this:?}")
-        };
-        assert!(
-            !Owner::Run {
-                pid,
-                started: started + 1
-            }
-            .is_alive(),
-            "the id is used again"
-        );
-    }
-
-    #[test]
-    fn a_record_reads_back_as_it_was_written() {
-        for owner in [Owner::Kept, Owner::Run { pid: 7, started: 9 }] {
-            let record = Record {
-                owner,
-                made: 1_700_000_000,
-            };
-            let text = serde_json::to_string(&record).unwrap();
-            assert_eq!(
-                serde_json::from_str::<Record>(&text).unwrap(),
-                record,
-                "{text}"
-            );
-        }
-    }
 
     #[test]
     fn only_a_route_through_our_gateway_is_ours() {

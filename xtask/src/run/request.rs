@@ -75,6 +75,13 @@ impl Request {
     }
 }
 
+/// Whether only pinger's help or version is asked for.
+pub fn is_question(arguments: &[OsString]) -> bool {
+    QUESTIONS
+        .iter()
+        .any(|question| arguments.iter().any(|word| word == question))
+}
+
 /// Whether `--store` says that no engine of ours is used.
 pub fn brings_own_store(arguments: &[OsString]) -> bool {
     let joined = arguments

@@ -60,7 +60,13 @@ fn install(packages: &[Package]) -> Result<()> {
     // Never at the price of a package that is there.
     let mut arguments = vec!["install", "-y", "--no-install-recommends", "--no-remove"];
     arguments.extend(&names);
-    run_apt("apt-install", &title, "usually a minute", &arguments).context(
+    run_apt(
+        "apt-install",
+        &title,
+        "usually two minutes for all of them",
+        &arguments,
+    )
+    .context(
         "Debian's packages did not install. If the output above speaks of packages to be removed, \
          Debian's own `rustc` or `rustup` stands in the way: remove it and use rustup's",
     )
@@ -147,7 +153,7 @@ fn fetch_engine(package: &EnginePackage, folder: &Path) -> Result<()> {
         .current_dir(folder);
     progress::Step {
         title: "fetching the embedded ClickHouse engine",
-        usual: "usually one minute, once on this machine",
+        usual: "usually half a minute, once on this machine",
         log: "engine-fetch",
         watched: Some((&folder.join("npm"), package.size)),
     }

@@ -394,16 +394,20 @@ fn linker_by_hand(directory: &Path) -> String {
     format!("{variables} cargo install {}", words.join(" "))
 }
 
+/// One command, for what is pasted goes on after a failure: a wrong file must not be unpacked, and
+/// a folder with the final name must be whole.
 fn engine_by_hand(package: &EnginePackage, directory: &Path) -> Vec<String> {
-    let directory = quoted(&directory.display().to_string());
     let file = package.file_name();
-    vec![
-        format!("mkdir -p {directory} && cd {directory}"),
+    let finished = quoted(&directory.display().to_string());
+    let unfinished = quoted(&format!("{}.new", directory.display()));
+    let parts = [
+        format!("mkdir -p {unfinished} && cd {unfinished}"),
         format!("npm pack {}@{}", package.name, package.version),
         format!("echo '{}  {file}' | sha512sum --check", package.sha512),
-        format!("tar -xzf {file} --strip-components=1 package/{ENGINE_FILE} && rm {file}"),
-        "cd -".into(),
-    ]
+        format!("tar -xzf {file} --strip-components=1 package/{ENGINE_FILE}"),
+        format!("rm {file} && cd - && mv {unfinished} {finished}"),
+    ];
+    vec![parts.join(" && \\\n  ")]
 }
 
 impl EnginePackage {

@@ -94,7 +94,7 @@ fn run(arguments: Vec<OsString>) -> Result<(), String> {
 
 /// Ends with the parent, lets go of everything inherited, and steps back behind the prober.
 fn settle(parent: c_int, lock_fd: RawFd) -> Result<(), String> {
-    // SAFETY: plain system calls without pointers. The descriptors closed are open in nobody's
+    // SAFETY: plain system calls; the one pointer is to a local value. The descriptors closed are open in nobody's
     // hands: this process has just begun and opened none itself.
     let orphan = unsafe {
         // What an ended pinger leaves open here would keep its XDP program attached.
@@ -103,6 +103,8 @@ fn settle(parent: c_int, lock_fd: RawFd) -> Result<(), String> {
         }
         libc::close_range(lock_fd.max(2) as u32 + 1, u32::MAX, 0);
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+        let ordinary = libc::sched_param { sched_priority: 0 };
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &ordinary);
         libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
         libc::getppid() != parent
     };

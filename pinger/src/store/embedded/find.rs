@@ -28,14 +28,6 @@ pub(super) enum Program {
     Library(PathBuf),
 }
 
-impl Program {
-    pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::Server(path) | Self::Library(path) => path,
-        }
-    }
-}
-
 /// The engine to use: what the user named, else `clickhouse` on PATH, else an installed library.
 pub(super) fn program() -> Result<Program, StoreError> {
     search(

@@ -15,6 +15,9 @@ use crate::store::clickhouse::Address;
 /// The longest to wait for the engine of a pinger that is gone: it ends within seconds.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long to wait for a pinger that lives: it may be in its last moments.
+const ENDING_LIMIT: Duration = Duration::from_secs(1);
+
 /// How often a held lock is tried.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -35,13 +38,14 @@ impl DirLock {
     /// # Errors
     /// When a living process has it, or the directory cannot be used.
     pub(in crate::store) fn take(data_dir: &Path) -> Result<Self, StoreError> {
-        let deadline = Instant::now() + ORPHAN_LIMIT;
+        let began = Instant::now();
         loop {
             if let Some(lock) = Self::try_take(data_dir)? {
                 return Ok(lock);
             }
             let holder = holder(data_dir);
-            if holder.as_ref().is_some_and(Holder::is_alive) || Instant::now() > deadline {
+            let alive = holder.as_ref().is_some_and(Holder::is_alive);
+            if began.elapsed() > if alive { ENDING_LIMIT } else { ORPHAN_LIMIT } {
                 let holder = match holder {
                     Some(Holder { pid, command }) => format!("process {pid} (`{command}`)"),
                     None => "another process".to_owned(),
@@ -108,7 +112,13 @@ impl Holder {
     }
 
     fn is_alive(&self) -> bool {
-        Path::new("/proc").join(self.pid.to_string()).exists()
+        // A killed process stays as a zombie until its parent looks; it holds nothing any more.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
     }
 }
 

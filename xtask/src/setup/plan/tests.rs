@@ -248,12 +248,24 @@ fn the_printed_commands_are_ready_to_paste() {
         "LLVM_PREFIX=/usr/lib/llvm-22 LLVM_SYS_221_PREFIX=/usr/lib/llvm-22 \
          cargo install bpf-linker --version 0.13.0 --locked --no-default-features \
          --features llvm-22 --root /home/me/.cache/pinger/bpf-linker-0.13.0-llvm22",
-        "mkdir -p /home/me/.cache/pinger/chdb-26.7.3-stable.1 && \
-         cd /home/me/.cache/pinger/chdb-26.7.3-stable.1",
-        "npm pack @chdb/lib-linux-x64-gnu@26.7.3-stable.1",
     ];
     assert_eq!(&lines[..expected.len()], expected);
-    assert!(lines[5].ends_with("chdb-lib-linux-x64-gnu-26.7.3-stable.1.tgz' | sha512sum --check"));
+    let engine: Vec<&str> = lines[3].split(" && \\\n  ").collect();
+    let folder = "/home/me/.cache/pinger/chdb-26.7.3-stable.1";
+    assert_eq!(
+        engine[0],
+        format!("mkdir -p {folder}.new && cd {folder}.new")
+    );
+    assert_eq!(
+        engine[1],
+        "npm pack @chdb/lib-linux-x64-gnu@26.7.3-stable.1"
+    );
+    assert!(engine[2].ends_with("lib-linux-x64-gnu-26.7.3-stable.1.tgz' | sha512sum --check"));
+    assert!(
+        engine[4].ends_with(&format!("mv {folder}.new {folder}")),
+        "{engine:?}"
+    );
+    assert_eq!(lines.len(), 4);
 }
 
 #[test]

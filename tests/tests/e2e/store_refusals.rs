@@ -1,0 +1,111 @@
+//! What the store refuses is said before the first probe, and nothing is left.
+
+use std::net::TcpListener;
+
+use xtask::lab::Shape;
+
+use crate::harness::{Site, beside_others};
+
+const REFUSED: i32 = 1;
+
+#[test]
+fn a_port_that_is_taken() {
+    let _turn = beside_others();
+    let site = Site::new(Shape::default());
+    let listener = site
+        .lab
+        .prober()
+        .enter(|| TcpListener::bind("127.0.0.1:0").unwrap())
+        .unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let running = site.start_stored(&format!("--format json --store-port {port} 198.18.0.1"));
+    running.end().assert_refused(
+        REFUSED,
+        &[
+            &format!("port {port} on 127.0.0.1 is taken"),
+            "--store-port",
+            "ss -ltnp",
+        ],
+    );
+    site.assert_clean();
+}
+
+#[test]
+fn a_server_that_is_not_there() {
+    let _turn = beside_others();
+    let site = Site::new(Shape::default());
+    let ended = site.run("run --store http://me@127.0.0.1:1/net --format json 198.18.0.1");
+    ended.assert_refused(
+        REFUSED,
+        &[
+            "cannot reach ClickHouse at http://",
+            "127.0.0.1:1",
+            "refused",
+            "8123",
+        ],
+    );
+    site.assert_clean();
+}
+
+#[test]
+fn a_data_directory_that_another_pinger_uses() {
+    let _turn = beside_others();
+    let (site, other) = (Site::new(Shape::default()), Site::new(Shape::default()));
+    let mut first = site.start_stored("--format plain --interval 100ms 198.18.0.1");
+    first.line("figures", |line| line.contains("  rate "));
+    let id = first.id();
+    let second = other.run(&format!(
+        "run --data-dir {} --format json 198.18.0.1",
+        site.data_dir()
+    ));
+    second.assert_refused(
+        REFUSED,
+        &[
+            "is in use by",
+            &site.data_dir(),
+            &format!("process {id}"),
+            "--data-dir",
+        ],
+    );
+    other.assert_clean();
+    first.signal(libc::SIGINT);
+    let ended = first.end();
+    assert!(ended.status.success(), "{}", ended.err);
+    site.assert_clean();
+}
+
+#[test]
+fn a_schema_of_a_newer_version() {
+    let _turn = beside_others();
+    let site = Site::new(Shape::default());
+    let arguments = "--format json --count 1 --timeout 1s 198.18.0.1";
+    site.start_stored(arguments).end().report();
+    site.sql(
+        "INSERT INTO schema_migrations (version, name, checksum, program) \
+         SELECT 2, 'from_the_future', repeat('0', 64), '9.9.9'",
+    );
+    let ended = site.start_stored(arguments).end();
+    ended.assert_refused(
+        REFUSED,
+        &["has version 2", "knows up to version 1", "--data-dir"],
+    );
+    site.assert_clean();
+}
+
+#[test]
+fn an_engine_that_is_not_there() {
+    let _turn = beside_others();
+    let site = Site::new(Shape::default());
+    let gone = site.folder.path().join("libchdb.so");
+    let mut command = site.lab.prober().command(crate::harness::program());
+    command
+        .args(["run", "--format", "json", "--data-dir", &site.data_dir()])
+        .arg("198.18.0.1")
+        .env("PINGER_LIBCHDB", &gone);
+    let ended = crate::harness::Pinger::start(command).end();
+    ended.assert_refused(
+        REFUSED,
+        &["PINGER_LIBCHDB", gone.to_str().unwrap(), "unset it"],
+    );
+    site.assert_clean();
+}

@@ -1,0 +1,636 @@
+//! The store against the real ClickHouse: the embedded engine, and a server by URL.
+
+mod store_kit;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use pinger::result::{Answer, Outcome};
+use pinger::rows::{Batch, ResultRow};
+use pinger::stats::{Counts, RowCounts};
+use pinger::store::{QUEUE_BATCHES, StoreError, schema, suggestions};
+use store_kit::{
+    Home, PATIENCE, Server, Wire, all_written, answer, await_that, batch, engines, keys, open,
+    required, result, wall_ns,
+};
+
+/// All columns of a row, in the form in which [`ResultRow`] reads them from JSON.
+const ROWS: &str = "SELECT run, source, destination, sequence, \
+    toUnixTimestamp64Nano(time_due) AS time_due, lag, rtt, toInt8(outcome) AS outcome, address, \
+    rsite, rhost, rtype, rcode, rid, rseq, hop_limit, datamatch \
+    FROM results ORDER BY destination, sequence, outcome FORMAT JSONEachRow";
+
+#[test]
+fn rows_come_back_as_they_were_sent() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(100));
+    let store = open(&home.embedded(), run).expect("the engine starts");
+    let unreachable = Answer {
+        rtt_ns: None,
+        icmp_type: 3,
+        icmp_code: 1,
+        ..answer(1, "198.51.100.7").expect("an answer")
+    };
+    let damaged = Answer {
+        mismatch_at: Some(9),
+        ..answer(777, "2001:db8::4").expect("an answer")
+    };
+    let mut rows: Vec<ResultRow> = [
+        (
+            121,
+            result(0, Outcome::Reply, answer(1_234_567, "192.0.2.4")),
+        ),
+        (121, result(1, Outcome::Error, Some(unreachable))),
+        (121, result(2, Outcome::Lost, None)),
+        (
+            121,
+            result(2, Outcome::Late, answer(600_000_000, "192.0.2.4")),
+        ),
+        (u64::MAX - 1, result(70_000, Outcome::SendFailed, None)),
+        (u64::MAX - 1, result(70_001, Outcome::Reply, Some(damaged))),
+        (
+            u64::MAX - 1,
+            result(70_001, Outcome::Duplicate, answer(u64::MAX, "2001:db8::4")),
+        ),
+    ]
+    .iter()
+    .map(|(destination, result)| keys(run).row(*destination, result))
+    .collect();
+    let copy = rows.clone();
+    store.sender().offer(Batch {
+        token: "a".to_owned(),
+        rows: rows.split_off(4),
+    });
+    store.sender().offer(Batch {
+        token: "b".to_owned(),
+        rows,
+    });
+    assert_eq!(store.close(&Counts::default(), PATIENCE), all_written(7));
+
+    let found: Vec<ResultRow> = home
+        .sql(ROWS)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a row as JSON"))
+        .collect();
+    assert_eq!(found, copy);
+    let sent = "WITH toUnixTimestamp64Nano(time_sent) AS sent \
+         SELECT countIf(sent - toUnixTimestamp64Nano(time_due) = 250), \
+         countIf(toUnixTimestamp64Nano(rtime) - sent = rtt) \
+         FROM results WHERE ifNull(rtt, 0) < 1e12 FORMAT TSV";
+    assert_eq!(home.sql(sent), "6\t3\n");
+}
+
+#[test]
+fn source_destinations_and_run_are_registered() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(100));
+    let store = open(&home.embedded(), run).expect("the engine starts");
+    let begun = "SELECT ended IS NULL, sent FROM runs FINAL FORMAT TSV";
+    assert_eq!(home.sql(begun), "1\t0\n");
+    let counts = Counts {
+        sent: 6,
+        reply: 2,
+        error: 1,
+        lost: 1,
+        send_failed: 1,
+        ..Counts::default()
+    };
+    store.close(&counts, PATIENCE);
+    let run_row = "SELECT source, interface, mode, destinations, sent, reply, error, lost, \
+         send_failed, rows_dropped, toUnixTimestamp64Nano(started) = run, ended > started \
+         FROM runs FINAL FORMAT TSV";
+    assert_eq!(
+        home.sql(run_row),
+        "3\tlo\ttest\t2\t6\t2\t1\t1\t1\t0\t1\t1\n"
+    );
+    let source = "SELECT id, location, host, sourceid, toString(address), name = hostName() \
+         FROM sources FINAL FORMAT TSV";
+    assert_eq!(home.sql(source), "3\t37\t12\t22\t::ffff:192.0.2.1\t1\n");
+    let destinations = "SELECT id, active, toString(address), protocol, interval, timeout, ttl, \
+         size, name FROM destinations FINAL ORDER BY id FORMAT TSV";
+    assert_eq!(
+        home.sql(destinations),
+        "121\ttrue\t::ffff:192.0.2.4\tICMP\t1000000000\t500000000\t64\t56\thost1.example.com\n\
+         18446744073709551614\ttrue\t2001:db8::4\tICMP6\t1000000000\t500000000\t64\t56\t2001:db8::4\n"
+    );
+}
+
+#[test]
+fn a_batch_sent_again_changes_nothing() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(100));
+    for _ in 0..2 {
+        let store = open(&home.embedded(), run).expect("the engine starts");
+        for number in [0, 1, 0, 1] {
+            store.sender().offer(batch(run, number, 10));
+        }
+        assert_eq!(store.close(&Counts::default(), PATIENCE), all_written(40));
+    }
+    assert_eq!(
+        home.sql("SELECT count(), uniqExact(sequence) FROM results FORMAT TSV"),
+        "20\t20\n"
+    );
+}
+
+#[test]
+fn refused_rows_are_counted_and_the_others_flow() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(100));
+    let store = open(&home.embedded(), run).expect("the engine starts");
+    home.sql("ALTER TABLE results ADD CONSTRAINT test CHECK rhost != 99");
+    for number in 0..4 {
+        let mut batch = batch(run, number, 5);
+        if number % 2 == 1 {
+            batch.rows[3].rhost = 99;
+        }
+        store.sender().offer(batch);
+    }
+    await_that("all batches are done", || store.counts().spooled == 0);
+    let notices: Vec<String> = store.notices().try_iter().collect();
+    assert_eq!(notices.len(), 1, "said once: {notices:?}");
+    assert!(notices[0].contains("refused 5 rows"), "{notices:?}");
+    let counts = store.close(&Counts::default(), PATIENCE);
+    assert_eq!(
+        counts,
+        RowCounts {
+            written: 10,
+            spooled: 0,
+            dropped: 10
+        }
+    );
+    assert_eq!(home.sql("SELECT count() FROM results FORMAT TSV"), "10\n");
+}
+
+#[test]
+fn a_dead_engine_loses_no_count() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(1000));
+    let options = home.embedded();
+    let store = open(&options, run).expect("the engine starts");
+    let sender = store.sender();
+    sender.offer(batch(run, 0, 10));
+    await_that("the first batch is written", || {
+        sender.counts() == all_written(10)
+    });
+    for pid in engines(&options.data_dir) {
+        // SAFETY: plain system call; the process is a child of this test's own store.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+    // Two are being tried, a queue full waits, the rest is dropped at once.
+    let offered = QUEUE_BATCHES as u64 + 10;
+    for number in 1..=offered {
+        sender.offer(batch(run, number, 10));
+    }
+    let counts = sender.counts();
+    assert_eq!(
+        counts.written + counts.spooled + counts.dropped,
+        10 * (offered + 1)
+    );
+    assert!(counts.dropped >= 80, "{counts:?}");
+    await_that("the user is told", || {
+        store
+            .notices()
+            .try_iter()
+            .any(|notice| notice.contains("does not take rows"))
+    });
+    let end = store.close(&Counts::default(), Duration::from_millis(200));
+    assert_eq!(
+        end,
+        RowCounts {
+            written: 10,
+            spooled: 0,
+            dropped: 10 * offered
+        }
+    );
+    sender.offer(batch(run, 99, 10));
+    assert_eq!(
+        sender.counts().dropped,
+        10 * (offered + 1),
+        "nobody takes batches any more"
+    );
+    assert_eq!(home.sql("SELECT count() FROM results FORMAT TSV"), "10\n");
+}
+
+#[test]
+fn an_outage_of_the_network_doubles_and_loses_nothing() {
+    let server = Server::start();
+    let mut wire = Wire::to(server.port);
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let run = wall_ns(Duration::from_secs(1000));
+    let store = open(&server.options("boss", wire.port, "pinger"), run).expect("it is reachable");
+    let sender = store.sender();
+    for number in 0..9 {
+        if number == 3 {
+            wire.cut();
+        }
+        sender.offer(batch(run, number, 2000));
+        if number == 6 {
+            await_that("the user is told", || {
+                store
+                    .notices()
+                    .try_iter()
+                    .any(|notice| notice.contains("does not take rows"))
+            });
+            wire.mend();
+        }
+    }
+    assert_eq!(
+        store.close(&Counts::default(), PATIENCE),
+        all_written(18_000)
+    );
+    assert_eq!(
+        server.sql("SELECT count(), uniqExact(sequence) FROM results FORMAT TSV"),
+        "18000\t18000\n"
+    );
+}
+
+#[test]
+fn a_server_that_does_not_fit_is_named_with_what_to_do() {
+    let server = Server::start();
+    let run = wall_ns(Duration::ZERO);
+    let refused = |options, expected: &[&str]| {
+        let error = open(&options, run)
+            .err()
+            .expect("it must not open")
+            .to_string();
+        for text in expected {
+            assert!(error.contains(text), "no {text:?} in: {error}");
+        }
+        assert!(
+            error.contains("\n  ") && !error.contains("geheim"),
+            "{error}"
+        );
+    };
+    refused(
+        server.boss(),
+        &[
+            "no database `pinger`",
+            "pinger schema apply --store http://boss@",
+        ],
+    );
+    refused(
+        server.options("boss", 1, "pinger"),
+        &["cannot reach", "127.0.0.1:1/", "refused"],
+    );
+    let mut wrong = server.boss();
+    wrong.password_file = Some("/dev/null".into());
+    refused(wrong, &["refuses user `boss`", "PINGER_STORE_PASSWORD"]);
+
+    assert_eq!(server.sql_apply(), "pinger: schema: created, version 1\n");
+    assert_eq!(
+        server.sql_apply(),
+        "pinger: schema: version 1 already, nothing to do\n"
+    );
+    refused(
+        server.options("reader", server.port, "pinger"),
+        &["read-only for user `reader`"],
+    );
+    open(&server.boss(), run)
+        .expect("all is there now")
+        .close(&Counts::default(), PATIENCE);
+    assert_eq!(
+        server.sql("SELECT count() FROM runs FINAL FORMAT TSV"),
+        "1\n"
+    );
+
+    let add = |version: u32, name: &str| {
+        server.sql(&format!(
+            "INSERT INTO schema_migrations (version, name, checksum) \
+             VALUES ({version}, '{name}', '{}')",
+            "0".repeat(64)
+        ));
+    };
+    add(schema::VERSION + 1, "future");
+    refused(server.boss(), &["has version 2", "knows up to version 1"]);
+    add(1, "tables_and_views");
+    refused(server.boss(), &["migration 1", "checksum 000000000000"]);
+    server.sql("TRUNCATE TABLE schema_migrations");
+    refused(
+        server.boss(),
+        &[
+            "has none yet",
+            "needs version 1",
+            "pinger schema apply --store",
+        ],
+    );
+}
+
+impl Server {
+    /// `pinger schema apply`; what it says.
+    fn sql_apply(&self) -> String {
+        let url = format!("http://boss@127.0.0.1:{}/pinger", self.port);
+        let output = Command::new(required("PINGER_BIN"))
+            .args(["schema", "apply", "--store", &url])
+            .env("PINGER_STORE_PASSWORD", "geheim")
+            .output()
+            .expect("PINGER_BIN runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).expect("text")
+    }
+}
+
+#[test]
+fn one_pinger_owns_the_directory_and_sql_joins_it() {
+    let home = Home::new();
+    let options = home.embedded();
+    let run = wall_ns(Duration::from_secs(100));
+    let store = open(&options, run).expect("the engine starts");
+    let second = open(&options, run).err().expect("it is taken").to_string();
+    assert!(
+        second.contains(&format!("process {}", std::process::id())),
+        "{second}"
+    );
+    store.sender().offer(batch(run, 0, 10));
+    await_that("it is written", || store.counts() == all_written(10));
+    assert_eq!(home.sql("SELECT count() FROM results FORMAT TSV"), "10\n");
+    assert_eq!(
+        engines(&options.data_dir).len(),
+        1,
+        "the query used the running engine"
+    );
+    store.close(&Counts::default(), PATIENCE);
+    assert!(engines(&options.data_dir).is_empty());
+    assert!(!options.data_dir.join("endpoint.json").exists());
+    assert_eq!(
+        home.sql("SELECT count() FROM results FORMAT TSV"),
+        "10\n",
+        "by an engine of its own"
+    );
+}
+
+#[test]
+fn a_killed_pinger_leaves_no_engine_and_the_next_one_starts() {
+    let home = Home::new();
+    let options = home.embedded();
+    let mut owner = home
+        .command(&["sql", "SELECT sleepEachRow(1) FROM system.numbers LIMIT 60"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("PINGER_BIN runs");
+    await_that("the query runs", || {
+        !engines(&options.data_dir).is_empty()
+            && owner.try_wait().expect("our child").is_none()
+            && options.data_dir.join("engine/metadata/pinger.sql").exists()
+    });
+    owner.kill().expect("our own child");
+    let store = open(&options, wall_ns(Duration::ZERO)).expect("the directory is free again");
+    assert_eq!(engines(&options.data_dir).len(), 1, "only the new one");
+    store.close(&Counts::default(), PATIENCE);
+    owner.wait().expect("our own child");
+    assert!(engines(&options.data_dir).is_empty());
+}
+
+#[test]
+fn another_user_gets_nothing() {
+    let home = Home::new();
+    let options = home.embedded();
+    let store = open(&options, wall_ns(Duration::ZERO)).expect("the engine starts");
+    let endpoint = std::fs::read_to_string(options.data_dir.join("endpoint.json"))
+        .expect("it is shared with this user");
+    let endpoint: serde_json::Value = serde_json::from_str(&endpoint).expect("JSON");
+    let text = |key: &str| endpoint[key].as_str().expect(key).to_owned();
+    let port: u16 = text("url")
+        .rsplit(':')
+        .next()
+        .and_then(|p| p.parse().ok())
+        .expect("a port");
+
+    let query = "/?query=SELECT%201";
+    let header = format!("{}: {}\r\n", text("header_name"), text("header_value"));
+    let user = format!(
+        "X-ClickHouse-User: pinger\r\nX-ClickHouse-Key: {}\r\n",
+        text("password")
+    );
+    for (path, headers) in [
+        (query, ""),
+        ("/", ""),
+        ("/ping", ""),
+        ("/play", ""),
+        ("/dashboard", ""),
+        ("/replicas_status", ""),
+        (query, "X-Pinger-Key: guess\r\n"),
+        (query, "X-ClickHouse-User: default\r\n"),
+        (query, user.as_str()),
+    ] {
+        let answer = as_nobody(&get(port, path, headers));
+        assert!(
+            answer.starts_with("HTTP/1.1 4"),
+            "{path} {headers}: {answer}"
+        );
+    }
+    // What the header protects against is not all that protects: even with it, no password means
+    // no data, and the start query's user can do nothing but start.
+    let read = "/?query=SELECT%20count()%20FROM%20pinger.results";
+    let file = "/?query=SELECT%20*%20FROM%20pinger.runs";
+    for (path, user) in [(read, "pinger"), (read, "default"), (file, "default")] {
+        let headers = format!("{header}X-ClickHouse-User: {user}\r\n");
+        let answer = as_nobody(&get(port, path, &headers));
+        assert!(
+            !answer.starts_with("HTTP/1.1 200"),
+            "{path} {user}: {answer}"
+        );
+    }
+    // The test can tell: with both, the answer comes.
+    let answer = as_nobody(&get(port, query, &format!("{header}{user}")));
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("\n1\n"),
+        "{answer}"
+    );
+
+    let data_dir = options.data_dir.display();
+    for command in [
+        format!("ls {data_dir}"),
+        format!("cat {data_dir}/endpoint.json"),
+        format!("cat {data_dir}/config/config.xml"),
+        format!("kill {}", engines(&options.data_dir)[0]),
+    ] {
+        let answer = as_nobody(&command);
+        assert!(
+            answer.contains("denied") || answer.contains("not permitted"),
+            "{answer}"
+        );
+    }
+    store.close(&Counts::default(), PATIENCE);
+}
+
+/// A shell command that sends one request by bash's own means.
+fn get(port: u16, path: &str, headers: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+    let request = request
+        .replace('\r', "\\r")
+        .replace('\n', "\\n")
+        .replace('%', "%%");
+    format!("exec 3<>/dev/tcp/127.0.0.1/{port}; printf '{request}' >&3; cat <&3")
+}
+
+/// What a command of an ordinary user prints.
+fn as_nobody(command: &str) -> String {
+    const NOBODY: u32 = 65534;
+    let output = Command::new("bash")
+        .args(["-c", &format!("exec 2>&1; {command}")])
+        .current_dir("/")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .expect("these tests run as root, and bash is there");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_start_that_fails_says_why() {
+    let home = Home::new();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
+    let port = listener.local_addr().expect("it is bound").port();
+    let mut options = home.embedded();
+    options.port = Some(port);
+    let taken = open(&options, 1).err().expect("the port is taken");
+    assert!(
+        matches!(taken, StoreError::PortTaken { port: named } if named == port),
+        "{taken}"
+    );
+
+    let broken = home.0.join("libchdb.so");
+    std::fs::write(&broken, "not a library").expect("our own directory");
+    for (library, expected) in [
+        (
+            broken.as_path(),
+            ["did not start", "is not a usable libchdb.so"],
+        ),
+        (
+            Path::new("/nonexistent.so"),
+            ["/nonexistent.so", "no such file"],
+        ),
+    ] {
+        let mut command = home.command(&["sql", "SELECT 1"]);
+        let output = command
+            .env("PINGER_LIBCHDB", library)
+            .output()
+            .expect("PINGER_BIN runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        for text in expected {
+            assert!(error.contains(text), "no {text:?} in: {error}");
+        }
+    }
+}
+
+#[test]
+fn sql_prints_answers_and_one_line_errors() {
+    let home = Home::new();
+    home.embedded();
+    assert_eq!(home.sql("SELECT 1 AS a, 'x' AS b"), "a\tb\n1\tx\n");
+    assert_eq!(home.sql("SELECT 1 AS a;"), "a\n1\n");
+    assert_eq!(home.sql("SELECT 1 AS a FORMAT CSV"), "1\n");
+    let output = home.pinger(&["sql", "SELECT nothing", "--format", "CSV"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        (
+            output.status.code(),
+            output.stdout.len(),
+            error.lines().count()
+        ),
+        (Some(1), 0, 1)
+    );
+    assert!(error.contains("UNKNOWN_IDENTIFIER"), "{error}");
+
+    let output = Command::new(required("PINGER_BIN"))
+        .args(["schema", "print"])
+        .output()
+        .expect("PINGER_BIN runs");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("CREATE TABLE IF NOT EXISTS results"));
+}
+
+#[test]
+fn views_answer_everyday_questions() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(100));
+    let store = open(&home.embedded(), run).expect("the engine starts");
+    let keys = keys(run);
+    let mut rows = Vec::new();
+    for sequence in 0..60 {
+        // The first one is away from 20 to 29; the second one answers all, one late.
+        let first = match sequence {
+            20..=29 => result(sequence, Outcome::Lost, None),
+            40..=41 => result(sequence, Outcome::Lost, None),
+            _ => result(sequence, Outcome::Reply, answer(2_000_000, "192.0.2.4")),
+        };
+        let second = match sequence {
+            5 => result(sequence, Outcome::Lost, None),
+            _ => result(
+                sequence,
+                Outcome::Reply,
+                answer(1_000_000 * sequence, "2001:db8::4"),
+            ),
+        };
+        rows.extend([keys.row(121, &first), keys.row(u64::MAX - 1, &second)]);
+    }
+    let late = result(5, Outcome::Late, answer(700_000_000, "2001:db8::4"));
+    rows.push(keys.row(u64::MAX - 1, &late));
+    store.sender().offer(Batch {
+        token: "t".to_owned(),
+        rows,
+    });
+    await_that("it is written", || store.counts() == all_written(121));
+
+    let outages = "SELECT name, seconds, probes, lost, error, ongoing, \
+         toUnixTimestamp64Nano(start) - run, toUnixTimestamp64Nano(assumeNotNull(end)) - run \
+         FROM outages FORMAT TSV";
+    assert_eq!(
+        home.sql(outages),
+        "host1.example.com\t10\t10\t10\t0\t0\t20000000000\t30000000000\n",
+        "two misses in a row are no outage"
+    );
+    let worst = "SELECT name, address, sent, missed, loss_percent, rtt_p50_ms, rtt_max_ms \
+         FROM worst_now FORMAT TSV";
+    let worst = home.sql(worst);
+    let lines: Vec<&str> = worst.lines().collect();
+    assert_eq!(
+        lines[0], "host1.example.com\t192.0.2.4\t60\t12\t20\t2\t2",
+        "{worst}"
+    );
+    assert!(
+        lines[1].starts_with("2001:db8::4\t2001:db8::4\t60\t1\t1.667\t"),
+        "{worst}"
+    );
+    let minutes = "SELECT name, sum(sent), sum(lost), sum(late), min(rtt_min_ms), max(rtt_max_ms) \
+         FROM per_minute GROUP BY name ORDER BY name FORMAT TSV";
+    assert_eq!(
+        home.sql(minutes),
+        "2001:db8::4\t60\t1\t1\t0\t59\nhost1.example.com\t60\t12\t0\t2\t2\n"
+    );
+    let readable = "SELECT source = hostName(), destination, protocol, outcome, rtt_ms, lag_ms, \
+         address FROM results_readable WHERE sequence = 5 ORDER BY destination, outcome FORMAT TSV";
+    assert_eq!(
+        home.sql(readable),
+        "1\t2001:db8::4\tICMP6\tlost\t\\N\t0.00025\t\n\
+         1\t2001:db8::4\tICMP6\tlate\t700\t0.00025\t2001:db8::4\n\
+         1\thost1.example.com\tICMP\treply\t2\t0.00025\t192.0.2.4\n"
+    );
+
+    every_query_of_the_cookbook_runs(&home);
+    store.close(&Counts::default(), PATIENCE);
+}
+
+fn every_query_of_the_cookbook_runs(home: &Home) {
+    let queries = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema/queries");
+    let files: Vec<_> = std::fs::read_dir(&queries)
+        .expect("the cookbook")
+        .flatten()
+        .collect();
+    assert!(files.len() >= suggestions().len());
+    for file in files {
+        let sql = std::fs::read_to_string(file.path()).expect("text");
+        assert!(sql.starts_with("-- "), "{:?} has a title", file.path());
+        home.sql(&sql);
+    }
+    for suggestion in suggestions() {
+        let answer = home.sql(&suggestion.sql);
+        assert!(
+            answer.lines().count() > 1,
+            "{suggestion:?} finds what is there: {answer}"
+        );
+    }
+}

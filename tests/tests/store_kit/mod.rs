@@ -1,0 +1,401 @@
+//! What the store's tests need: private directories, the `pinger` program, a ClickHouse server
+//! with users of its own, rows.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use pinger::config::{Source, StoreChoice, StoreOptions};
+use pinger::destination::{Destination, FlowIndex, Protocol};
+use pinger::result::{Answer, Outcome, ProbeResult};
+use pinger::rows::{Batch, ResultRow, RowKeys};
+use pinger::stats::RowCounts;
+use pinger::store::{RunInfo, Store, StoreError};
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Longer than any start, stop or retry takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory of our own, removed when dropped.
+pub(crate) struct Home(pub(crate) PathBuf);
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("pinger-test-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).expect("the temporary directory is writable");
+        Self(path)
+    }
+
+    pub(crate) fn embedded(&self) -> StoreOptions {
+        required("PINGER_BIN");
+        required("PINGER_LIBCHDB");
+        StoreOptions {
+            choice: StoreChoice::Embedded,
+            port: None,
+            password_file: None,
+            data_dir: self.0.join("data"),
+        }
+    }
+
+    /// `pinger sql` on this home's embedded store; the answer.
+    pub(crate) fn sql(&self, query: &str) -> String {
+        let output = self.pinger(&["sql", query]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{query}: {error}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    pub(crate) fn pinger(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("PINGER_BIN runs")
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(required("PINGER_BIN"));
+        command
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.0.join("data"));
+        command
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // A directory left in the temporary one is no reason to fail.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The value of a variable that `cargo xtask test` sets.
+pub(crate) fn required(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: run these tests by `cargo xtask test`, or set PINGER_BIN to a \
+             built `pinger` and PINGER_LIBCHDB to libchdb.so"
+        )
+    })
+}
+
+pub(crate) const SOURCE: Source = Source {
+    id: 3,
+    location: 37,
+    host: 12,
+    sourceid: 22,
+};
+
+/// The source's keys of a run that began at `run` on the wall clock, when the monotonic clock
+/// stood at zero.
+pub(crate) fn keys(run: u64) -> RowKeys {
+    RowKeys {
+        run,
+        source: SOURCE.id,
+        rsite: SOURCE.location,
+        rhost: SOURCE.host,
+        wall_offset_ns: i64::try_from(run).expect("this century"),
+    }
+}
+
+pub(crate) fn run_info(run: u64) -> RunInfo {
+    RunInfo {
+        run,
+        interface: "lo".to_owned(),
+        mode: "test".to_owned(),
+        wall_offset_ns: keys(run).wall_offset_ns,
+        address: Some("192.0.2.1".parse().expect("an address")),
+    }
+}
+
+/// Wall clock nanoseconds, `ago` before now.
+pub(crate) fn wall_ns(ago: Duration) -> u64 {
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970") - ago;
+    u64::try_from(now.as_nanos()).expect("this century")
+}
+
+pub(crate) fn destination(id: u64, name: &str, address: &str) -> Destination {
+    let address = address.parse().expect("an address");
+    Destination {
+        id,
+        name: name.to_owned(),
+        address,
+        protocol: Protocol::echo(address),
+        interval_ns: 1_000_000_000,
+        timeout_ns: 500_000_000,
+        size: 56,
+        ttl: 64,
+    }
+}
+
+/// Two destinations, one a family; the id of the second one needs all 64 bits.
+pub(crate) fn destinations() -> Vec<Destination> {
+    vec![
+        destination(121, "host1.example.com", "192.0.2.4"),
+        destination(u64::MAX - 1, "2001:db8::4", "2001:db8::4"),
+    ]
+}
+
+pub(crate) fn open(options: &StoreOptions, run: u64) -> Result<Store, StoreError> {
+    Store::open(options, &SOURCE, &destinations(), &run_info(run))
+}
+
+/// A result due `sequence` seconds after the start.
+pub(crate) fn result(sequence: u64, outcome: Outcome, answer: Option<Answer>) -> ProbeResult {
+    let due_ns = sequence * 1_000_000_000;
+    ProbeResult {
+        flow: FlowIndex(0),
+        sequence,
+        identifier: 39_821,
+        due_ns,
+        tx_ns: due_ns + 250,
+        outcome,
+        answer,
+    }
+}
+
+pub(crate) fn answer(rtt_ns: u64, responder: &str) -> Option<Answer> {
+    Some(Answer {
+        rtt_ns: Some(rtt_ns),
+        responder: responder.parse().expect("an address"),
+        icmp_type: 0,
+        icmp_code: 0,
+        hop_limit: Some(57),
+        mismatch_at: None,
+    })
+}
+
+/// A batch of replies from the first destination.
+pub(crate) fn batch(run: u64, number: u64, rows: u64) -> Batch {
+    let keys = keys(run);
+    let rows: Vec<ResultRow> = (number * rows..(number + 1) * rows)
+        .map(|sequence| {
+            let result = result(sequence, Outcome::Reply, answer(1_000_000, "192.0.2.4"));
+            keys.row(121, &result)
+        })
+        .collect();
+    Batch {
+        token: format!("{}-{run}-{number}", SOURCE.id),
+        rows,
+    }
+}
+
+/// Waits until `done`, and fails with `what` if that does not come.
+pub(crate) fn await_that(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(
+            Instant::now() < deadline,
+            "waited {PATIENCE:?} in vain: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub(crate) fn all_written(rows: u64) -> RowCounts {
+    RowCounts {
+        written: rows,
+        spooled: 0,
+        dropped: 0,
+    }
+}
+
+/// A ClickHouse server as an operator would run it: no secret header, users with passwords
+/// `boss` (may do all), `reader` (may read); both have the password `geheim`.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) port: u16,
+    home: Home,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let home = Home::new();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
+        let port = listener.local_addr().expect("it is bound").port();
+        drop(listener);
+        let (config, users) = (home.0.join("config.xml"), home.0.join("users.xml"));
+        fs::write(home.0.join("password"), "geheim\n").expect("our own directory");
+        fs::write(
+            &config,
+            format!(
+                "<clickhouse><users_config>{}</users_config></clickhouse>",
+                users.display()
+            ),
+        )
+        .expect("our own directory");
+        fs::write(&users, USERS).expect("our own directory");
+        let child = Command::new(required("PINGER_BIN"))
+            .args(["engine", &std::process::id().to_string(), "2", "library"])
+            .arg(required("PINGER_LIBCHDB"))
+            .arg(format!("--config-file={}", config.display()))
+            .arg(format!("--path={}", home.0.join("server").display()))
+            .arg(format!("--http_port={port}"))
+            .arg("--listen_host=127.0.0.1")
+            .arg(
+                "--query=SYSTEM START LISTEN HTTP; \
+                 SELECT * FROM file('/dev/stdin', 'LineAsString') FORMAT Null",
+            )
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("PINGER_BIN runs");
+        let server = Self { child, port, home };
+        await_that("the server answers", || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        });
+        server
+    }
+
+    /// A store on this server, or on whatever forwards to it on another port.
+    pub(crate) fn options(&self, user: &str, port: u16, database: &str) -> StoreOptions {
+        StoreOptions {
+            choice: StoreChoice::Url(format!("http://{user}@127.0.0.1:{port}/{database}")),
+            port: None,
+            password_file: Some(self.home.0.join("password")),
+            data_dir: self.home.0.join("unused"),
+        }
+    }
+
+    pub(crate) fn boss(&self) -> StoreOptions {
+        self.options("boss", self.port, "pinger")
+    }
+
+    /// `pinger sql` on this server.
+    pub(crate) fn sql(&self, query: &str) -> String {
+        let url = format!("http://boss@127.0.0.1:{}/pinger", self.port);
+        let output = Command::new(required("PINGER_BIN"))
+            .args(["sql", query, "--store", &url])
+            .env("PINGER_STORE_PASSWORD", "geheim")
+            .output()
+            .expect("PINGER_BIN runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{query}: {error}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        // It ends by the closed pipe; the signal is for one that hangs.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const USERS: &str = "<clickhouse>
+<profiles><default></default><reading><readonly>2</readonly></reading></profiles>
+<quotas><default></default></quotas>
+<users>
+<default><password></password><networks><ip>127.0.0.1</ip></networks>
+<profile>default</profile><quota>default</quota>
+<grants><query>GRANT SYSTEM LISTEN ON *.*</query><query>GRANT READ ON FILE</query>
+<query>GRANT CREATE TEMPORARY TABLE ON *.*</query></grants></default>
+<boss><password>geheim</password><networks><ip>127.0.0.1</ip></networks>
+<profile>default</profile><quota>default</quota>
+<grants><query>GRANT ALL ON *.*</query></grants></boss>
+<reader><password>geheim</password><networks><ip>127.0.0.1</ip></networks>
+<profile>reading</profile><quota>default</quota>
+<grants><query>GRANT SELECT ON *.*</query><query>GRANT SHOW ON *.*</query></grants></reader>
+</users>
+</clickhouse>
+";
+
+/// A TCP forwarder that can be cut, as a network can.
+pub(crate) struct Wire {
+    pub(crate) port: u16,
+    target: u16,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+    listener: Option<TcpListener>,
+}
+
+impl Wire {
+    pub(crate) fn to(target: u16) -> Self {
+        let mut wire = Self {
+            port: 0,
+            target,
+            streams: Arc::default(),
+            listener: None,
+        };
+        wire.mend();
+        wire
+    }
+
+    /// Accepts connections, on the port it had.
+    pub(crate) fn mend(&mut self) {
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).expect("the port is ours");
+        self.port = listener.local_addr().expect("it is bound").port();
+        let accepting = listener.try_clone().expect("descriptors are left");
+        let (target, streams) = (self.target, Arc::clone(&self.streams));
+        std::thread::spawn(move || {
+            for stream in accepting.incoming() {
+                let Ok(client) = stream else { return };
+                let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else {
+                    continue;
+                };
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (from, to) = (from.try_clone(), to.try_clone());
+                    let (Ok(mut from), Ok(mut to)) = (from, to) else {
+                        continue;
+                    };
+                    std::thread::spawn(move || {
+                        // The end of one direction, or a cut, ends both.
+                        let _ = forward(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                streams
+                    .lock()
+                    .expect("nobody panicked")
+                    .extend([client, server]);
+            }
+        });
+        self.listener = Some(listener);
+    }
+
+    /// Cuts all connections and refuses new ones.
+    pub(crate) fn cut(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            // SAFETY: plain system call on a descriptor that we own; it wakes the accepting thread.
+            unsafe { libc::shutdown(std::os::fd::AsRawFd::as_raw_fd(&listener), libc::SHUT_RDWR) };
+        }
+        for stream in self.streams.lock().expect("nobody panicked").drain(..) {
+            // It may have ended by itself.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        await_that("the port is closed", || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err()
+        });
+    }
+}
+
+fn forward(from: &mut TcpStream, to: &mut TcpStream) -> std::io::Result<()> {
+    let mut buffer = [0; 65536];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(()),
+            length => to.write_all(&buffer[..length])?,
+        }
+    }
+}
+
+/// The processes that run an engine on this directory.
+pub(crate) fn engines(data_dir: &Path) -> Vec<i32> {
+    let needle = data_dir.to_string_lossy().into_owned();
+    let processes = fs::read_dir("/proc").expect("procfs is mounted").flatten();
+    processes
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let command = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+            (command.starts_with("pinger-engine") && command.contains(&needle)).then_some(pid)
+        })
+        .collect()
+}
