@@ -102,8 +102,8 @@ pub struct ProbeArgs {
     /// Time between two probes to one destination, 10us to 1d [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = value::interval, help_heading = help::HOW)]
     pub interval: Option<u64>,
-    /// How long a reply is awaited, 10us to 15m and at most 65,000 intervals [default: 1s, or
-    /// 65,000 intervals if that is less]
+    /// How long a reply is awaited, 10us to 15m and at most 32,000 intervals [default: 1s, or
+    /// 32,000 intervals if that is less]
     #[arg(long, value_name = "TIME", value_parser = value::timeout, help_heading = help::HOW)]
     pub timeout: Option<u64>,
     /// Payload of a probe in bytes, 0 to 3456 [default: 56]

@@ -248,8 +248,8 @@ fn help_names_the_limits_and_defaults_of_the_code() {
             times(&value::INTERVAL_NS),
             show(value::INTERVAL_DEFAULT_NS)
         ),
-        format!("{} and at most 65,000 intervals", times(&value::TIMEOUT_NS)),
-        format!("[default: {}, or 65,000", show(value::TIMEOUT_DEFAULT_NS)),
+        format!("{} and at most 32,000 intervals", times(&value::TIMEOUT_NS)),
+        format!("[default: {}, or 32,000", show(value::TIMEOUT_DEFAULT_NS)),
         format!("{} [default: {}]", range(&value::SIZE), value::SIZE_DEFAULT),
         format!("{} [default: {}]", range(&value::TTL), value::TTL_DEFAULT),
         format!(
@@ -263,7 +263,7 @@ fn help_names_the_limits_and_defaults_of_the_code() {
     ] {
         assert!(help.contains(&text), "{text:?} is not in the help:\n{help}");
     }
-    assert_eq!(value::IN_FLIGHT_MAX, 65_000);
+    assert_eq!(value::IN_FLIGHT_MAX, 32_000);
     assert_eq!(crate::destination::MAX_DESTINATIONS, 1_048_576);
 }
 

@@ -21,9 +21,9 @@ pub const INTERVAL_NS: RangeInclusive<u64> = 10_000..=86_400_000_000_000;
 pub const TIMEOUT_DEFAULT_NS: u64 = 1_000_000_000;
 /// To 15 minutes: the flight table keeps round trips of up to 2^40 ns, which is 18 minutes.
 pub const TIMEOUT_NS: RangeInclusive<u64> = 10_000..=900_000_000_000;
-/// The most probes in flight to one destination: the ICMP sequence has 16 bits, and a sequence
-/// must not come round before the probe that had it has ended.
-pub const IN_FLIGHT_MAX: u64 = 65_000;
+/// The most probes in flight to one destination: the ICMP sequence has 16 bits, of which the flight
+/// table uses half, so that an old answer and a new one differ.
+pub const IN_FLIGHT_MAX: u64 = 32_000;
 /// Payload bytes when none are given: as every ping since the first.
 pub const SIZE_DEFAULT: u16 = 56;
 /// Payload bytes: up to what the kernel program's buffer holds.

@@ -36,6 +36,10 @@ const EVENTS_MANY: usize = 1024;
 /// The longest block: notes and requests come without a wake-up.
 const BLOCK_MS: libc::c_int = 20;
 
+/// How long the last events may take to arrive once the sender has gone. They are due within
+/// microseconds; a run that was told to end at once leaves probes in flight and waits this long.
+const LAST_EVENTS_NS: u64 = 100_000_000;
+
 /// Asks for a snapshot, with all destinations or without.
 pub(super) struct Request {
     pub(super) destinations: bool,
@@ -136,11 +140,14 @@ impl Gatherer {
     /// a last snapshot can be made when the rows are written.
     pub(super) fn run(mut self) -> Self {
         let mut idle = 0;
+        let mut abandoned_ns = None;
         loop {
             // In this order: what the sender noted before it went, and what came before that.
-            let last = self.notes.is_abandoned();
+            if abandoned_ns.is_none() && self.notes.is_abandoned() {
+                abandoned_ns = Some(clock::now_ns());
+            }
             let busy = self.turn();
-            if last && !busy {
+            if !busy && abandoned_ns.is_some_and(|since_ns| self.is_over(since_ns)) {
                 if let Some(rows) = &mut self.outlets.rows {
                     rows.flush();
                 }
@@ -153,6 +160,12 @@ impl Gatherer {
                 std::thread::sleep(NAP);
             }
         }
+    }
+
+    /// Whether nothing more can come, the sender having gone. It may have seen a slot answered a
+    /// moment before the kernel program submitted the event, so that is waited for.
+    fn is_over(&self, since_ns: u64) -> bool {
+        self.keeper.totals().in_flight == 0 || clock::now_ns() >= since_ns + LAST_EVENTS_NS
     }
 
     /// Takes what is there. Returns whether there was anything.

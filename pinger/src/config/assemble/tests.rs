@@ -188,9 +188,9 @@ fn a_flood_sends_in_batches_unless_told_otherwise() {
 #[test]
 fn the_default_timeout_keeps_the_sequence_unambiguous() {
     for (interval, expected) in [
-        ("10us", "650ms"),
-        ("15us", "975ms"),
-        ("16us", "1s"),
+        ("10us", "320ms"),
+        ("31us", "992ms"),
+        ("32us", "1s"),
         ("1s", "1s"),
         ("1d", "1s"),
     ] {
@@ -267,10 +267,10 @@ fn a_timeout_that_is_too_long_is_told_the_longest_and_the_way_out() {
     };
     let text = run(&wrong, &Settings::default()).unwrap_err().to_string();
     assert!(
-        text.contains("at most 650ms, or an interval of at least 31us"),
+        text.contains("at most 320ms, or an interval of at least 63us"),
         "{text}"
     );
-    for (interval_ns, timeout_ns) in [(10_000, 650_000_000), (31_000, 2_000_000_000)] {
+    for (interval_ns, timeout_ns) in [(10_000, 320_000_000), (63_000, 2_000_000_000)] {
         let right = Settings {
             interval_ns: Some(interval_ns),
             timeout_ns: Some(timeout_ns),
