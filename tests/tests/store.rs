@@ -179,8 +179,8 @@ fn a_dead_engine_loses_no_count() {
         // SAFETY: plain system call; the process is a child of this test's own store.
         unsafe { libc::kill(pid, libc::SIGKILL) };
     }
-    // One is being tried, a queue full waits, the rest is dropped at once.
-    let offered = QUEUE_BATCHES as u64 + 5;
+    // Two are being tried, a queue full waits, the rest is dropped at once.
+    let offered = QUEUE_BATCHES as u64 + 6;
     for number in 1..=offered {
         sender.offer(batch(run, number, 10));
     }
