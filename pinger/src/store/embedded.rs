@@ -48,6 +48,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How often a starting engine is asked.
 const START_POLL: Duration = Duration::from_millis(50);
 
+/// How often a running engine is looked at: often enough to tell at its start that it failed.
+const WATCH_POLL: Duration = Duration::from_millis(200);
+
 /// The longest an engine may take to end by itself before it is told, and then made, to.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -97,6 +100,8 @@ impl Engine {
         let files = Files::prepare(&data_dir, &program, port, &secrets)?;
         let command = command(&program, &files, port, &lock)?;
         let itself = PathBuf::from(command.get_program());
+        // A `clickhouse server` does not: it ends by signals.
+        let reads_stdin = matches!(program, Program::Library(_));
         let address = Address {
             origin: format!("http://{}:{port}", Ipv4Addr::LOCALHOST),
             database: DATABASE.to_owned(),
@@ -109,7 +114,7 @@ impl Engine {
         let (started, start) = mpsc::channel();
         let keeper = std::thread::Builder::new()
             .name("pinger-engine".to_owned())
-            .spawn(move || keep(command, lock, &started, &stopped))
+            .spawn(move || keep(command, reads_stdin, lock, &started, &stopped))
             .map_err(StoreError::file(
                 "start a thread for",
                 &files.log,
@@ -209,6 +214,7 @@ type Ended = mpsc::Receiver<io::Result<ExitStatus>>;
 /// thread that started the child, so that thread must live as long as the engine shall.
 fn keep(
     mut command: Command,
+    reads_stdin: bool,
     lock: DirLock,
     started: &mpsc::Sender<io::Result<Ended>>,
     stopped: &mpsc::Receiver<()>,
@@ -221,7 +227,8 @@ fn keep(
             return;
         }
     };
-    // The engine holds the lock too from here on, so it outlives a killed pinger's engine.
+    // The engine holds the lock too from here on: if we are killed, the directory stays taken
+    // until the engine has ended.
     let (tell, ended) = mpsc::channel();
     let _ = started.send(Ok(ended));
     loop {
@@ -232,19 +239,22 @@ fn keep(
                 break;
             }
         }
-        match stopped.recv_timeout(START_POLL) {
+        match stopped.recv_timeout(WATCH_POLL) {
             Err(mpsc::RecvTimeoutError::Timeout) => {}
-            _ => break end(&mut child),
+            _ => break end(&mut child, reads_stdin),
         }
     }
     drop(lock);
 }
 
-/// Ends the engine: politely by closing its stdin, then by signals.
-fn end(child: &mut Child) {
+/// Ends the engine: politely by closing its stdin, if it reads that, then by signals.
+fn end(child: &mut Child, reads_stdin: bool) {
     drop(child.stdin.take());
-    // A `clickhouse server` does not read stdin; the library's engine ends by either.
-    for signal in [None, Some(libc::SIGTERM), Some(libc::SIGKILL)] {
+    let polite = reads_stdin.then_some(None);
+    for signal in polite
+        .into_iter()
+        .chain([Some(libc::SIGTERM), Some(libc::SIGKILL)])
+    {
         if let Some(signal) = signal {
             // SAFETY: plain system call; the pid is of our child, which we have not waited for.
             unsafe { libc::kill(child.id() as libc::pid_t, signal) };

@@ -308,11 +308,8 @@ impl Lines {
 
     /// All there was, once the process has ended or hangs.
     fn rest(&mut self) -> String {
-        loop {
-            match self.new.recv_timeout(Duration::from_secs(5)) {
-                Ok(line) => self.all.push(line),
-                Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => break,
-            }
+        while let Ok(line) = self.new.recv_timeout(Duration::from_secs(5)) {
+            self.all.push(line);
         }
         self.all.join("\n")
     }
