@@ -22,9 +22,10 @@ fn site() -> Site {
 }
 
 /// Waits until the store, asked while the run goes on, has rows.
-fn until_rows(site: &Site) -> u64 {
+fn until_rows(site: &Site, running: &mut Pinger) -> u64 {
     let mut rows = 0;
     until("the running store has rows", || {
+        running.assert_runs();
         rows = site
             .sql("SELECT count() FROM results")
             .trim_end()
@@ -47,10 +48,10 @@ fn is_figures(line: &str) -> bool {
 
 fn ends_well(signal: libc::c_int) {
     let site = site();
-    let running = site.start_stored(&format!(
+    let mut running = site.start_stored(&format!(
         "--format json --interval 50ms --timeout 1500ms {HOSTS}"
     ));
-    until_rows(&site);
+    until_rows(&site, &mut running);
     assert!(site.has_xdp());
     running.signal(signal);
     let started = Instant::now();
@@ -133,8 +134,8 @@ fn a_killed_run_leaves_nothing_and_the_next_sees_its_rows() {
     let _turn = beside_others();
     let site = site();
     let arguments = format!("--format json --interval 20ms --timeout 200ms {HOSTS}");
-    let running = site.start_stored(&arguments);
-    let before = until_rows(&site);
+    let mut running = site.start_stored(&arguments);
+    let before = until_rows(&site, &mut running);
     let engine = || crate::harness::processes_with(&site.data_dir());
     assert!(engine().len() > 1, "the engine is a process of its own");
     kill(&site, running);
@@ -175,8 +176,11 @@ fn a_run_can_follow_a_killed_one_at_once() {
     let site = site();
     let arguments = format!("--format json --interval 20ms --timeout 200ms {HOSTS}");
     for _ in 0..2 {
-        let running = site.start_stored(&arguments);
-        until("it probes", || site.has_xdp());
+        let mut running = site.start_stored(&arguments);
+        until("it probes", || {
+            running.assert_runs();
+            site.has_xdp()
+        });
         running.signal(libc::SIGKILL);
         drop(running);
     }

@@ -241,6 +241,14 @@ impl Pinger {
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     }
 
+    /// It has not ended yet.
+    #[track_caller]
+    pub(crate) fn assert_runs(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("{status}\n{}\n{}", self.out.rest(), self.err.rest());
+        }
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn end(mut self) -> Ended {
