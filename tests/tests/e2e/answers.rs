@@ -11,6 +11,8 @@ use crate::responder::{Manner, Responder};
 use crate::rows::{self, Row};
 
 const PROBES: u64 = 5;
+/// Slots of a flow whose timeout is as long as its interval: three probes, rounded up.
+const SLOTS: u64 = 4;
 /// Beyond the timeout, with the probe's slot still its own.
 const LATE: Duration = Duration::from_millis(800);
 /// So late that the slot serves a younger probe.
@@ -98,8 +100,9 @@ impl Host {
                 for row in self.with("late") {
                     assert_eq!(row.address.to_canonical(), self.address, "{row:?}");
                     // When a slot serves another probe, its old send time is not known any more.
+                    let reused = delay == STALE && row.sequence + SLOTS < PROBES;
                     let known = row.rtt.map(|rtt| u128::from(rtt) >= delay.as_nanos());
-                    let expected = (delay == LATE).then_some(true);
+                    let expected = (!reused).then_some(true);
                     assert_eq!(known, expected, "{row:?}");
                 }
             }
@@ -140,7 +143,7 @@ fn corrupted_copied_delayed_forged_and_missing_answers_are_told_apart() {
 
     let rows = rows::all(&site);
     rows::assert_agree(&rows, &report);
-    rows::assert_whole(&rows);
+    rows::assert_whole(&rows, report.count("skipped"));
     rows.iter()
         .filter(|row| row.outcome != "late")
         .for_each(rows::assert_sound);
