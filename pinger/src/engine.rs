@@ -1,7 +1,8 @@
 //! The engine ties schedule, packets, routes, flight table and link together: `poll` sends what
 //! is due and ends what timed out.
 //!
-//! In: the time, a [`Link`] and a [`Sink`] as arguments, route changes by [`Engine::update`].
+//! In: the time, a [`Link`] and a [`Sink`] as arguments, route changes through
+//! [`Engine::heads_mut`] and [`Engine::frames_mut`].
 //! Out: frames to the link, [`Note`]s to the sink. Single-threaded; it never sleeps, never reads
 //! a clock of its own and cannot fail.
 

@@ -2,11 +2,14 @@
 //!
 //! All that is missing and the build come first; the measuring itself is `pinger-bench`.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::setup::plan::{Engine, Needs};
 use crate::signals::Held;
 use crate::{build, process, setup};
+
+/// The tables that there are, in the order in which they are measured.
+pub const TABLES: [&str; 2] = ["rate", "pacing"];
 
 /// What to measure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +23,16 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// Asked before anything is built: a slip is told at once.
+    fn check(&self) -> Result<()> {
+        let unknown = |name: &&String| !TABLES.contains(&name.as_str());
+        if let Some(name) = self.names.iter().find(unknown) {
+            let tables = TABLES.join(", ");
+            bail!("there is no table `{name}`; the tables are: {tables}");
+        }
+        Ok(())
+    }
+
     /// The choice as arguments of `pinger-bench`, which knows the defaults and the limits.
     fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
@@ -37,8 +50,9 @@ impl Choice {
 /// The subcommand; gives the exit code of the measurements.
 ///
 /// # Errors
-/// Something could not be got or built; nothing was measured.
+/// There is no such table; or something could not be got or built. Nothing was measured.
 pub fn command(choice: &Choice) -> Result<i32> {
+    choice.check()?;
     ensure!(
         process::is_root(),
         "measuring needs root, for the lab and for sending: {}",
@@ -67,6 +81,7 @@ mod tests {
     #[test]
     fn a_choice_is_passed_on_as_it_was_said() {
         assert!(Choice::default().arguments().is_empty());
+        assert!(Choice::default().check().is_ok());
         let choice = Choice {
             runs: Some(3),
             seconds: Some(1),
@@ -75,6 +90,19 @@ mod tests {
         assert_eq!(
             choice.arguments(),
             ["--runs", "3", "--seconds", "1", "rate"]
+        );
+    }
+
+    #[test]
+    fn an_unknown_table_is_answered_with_the_known_ones() {
+        let choice = Choice {
+            names: vec!["rate".into(), "speed".into()],
+            ..Choice::default()
+        };
+        let text = choice.check().unwrap_err().to_string();
+        assert!(
+            text.contains("`speed`") && text.contains("rate, pacing"),
+            "{text}"
         );
     }
 }

@@ -62,10 +62,10 @@ enum Task {
     /// Measures pinger beside other probers.
     Bench {
         /// How often each case is run [default: 5].
-        #[arg(long)]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
         runs: Option<u32>,
         /// How long each run takes, in seconds, instead of each case's own time.
-        #[arg(long)]
+        #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
         seconds: Option<u64>,
         /// Only these tables, such as `rate` or `pacing`.
         name: Vec<String>,
