@@ -73,7 +73,7 @@ impl Store {
         destinations: &[Destination],
         run: &RunInfo,
     ) -> Result<Self, StoreError> {
-        let session = Session::open(options, Sharing::Own)?;
+        let mut session = Session::open(options, Sharing::Own)?;
         let run = RunRow::start(run, source.id, destinations.len());
         let description = session.block_on(async {
             let connection = session.connection();
@@ -92,6 +92,8 @@ impl Store {
                 false => format!("ClickHouse {version} at {}", connection.url()),
             })
         })?;
+        // Only now: who asks the engine finds the tables there.
+        session.share()?;
         let (writer, notices) = Writer::start(session.connection())?;
         Ok(Self {
             writer,

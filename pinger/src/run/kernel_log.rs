@@ -1,5 +1,6 @@
 //! What the kernel program logs, when it is asked to: aya-log's records as lines of text.
 
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aya_log::EbpfLogger;
@@ -18,7 +19,8 @@ const LINES_MAX: usize = 1024;
 pub(super) struct KernelLog {
     /// The lines.
     pub(super) lines: Receiver<String>,
-    _stop: Sender<()>,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl KernelLog {
@@ -28,15 +30,29 @@ impl KernelLog {
         let mut logger = EbpfLogger::init_with_logger(program.ebpf_mut(), Lines(sender))
             .map_err(|_| BpfError::Missing("log"))?;
         let (stop, stopped) = bounded::<()>(0);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("kernel-log".into())
             .spawn(move || {
                 while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                     logger.flush();
                 }
+                logger.flush();
             })
             .map_err(system("start reading the kernel program's log"))?;
-        Ok(Self { lines, _stop: stop })
+        Ok(Self {
+            lines,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Reads what there is for the last time.
+    pub(super) fn finish(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has told so; there is nothing more to read.
+            let _ = thread.join();
+        }
     }
 }
 

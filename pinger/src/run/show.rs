@@ -76,7 +76,7 @@ impl Show {
     /// Shows the run until it has ended, then how.
     pub(super) fn run(
         mut self,
-        threads: Threads,
+        mut threads: Threads,
         store: Option<Store>,
         watch: &Watch,
     ) -> Result<Ended, RunError> {
@@ -86,6 +86,9 @@ impl Show {
             self.view.notice(Level::Warning, line);
         }
         let interrupted = self.watch(&threads, store.as_ref(), watch);
+        if let Some(log) = &mut threads.kernel_log {
+            log.finish();
+        }
         self.pass_on(&threads, store.as_ref());
         let mut left = threads.join();
         watch.end_at_next();

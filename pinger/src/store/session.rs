@@ -76,11 +76,10 @@ impl Session {
             data_dir: options.data_dir.clone(),
             port: options.port,
         };
-        let mut engine = Engine::start(&options, lock, &runtime)?;
+        let engine = Engine::start(&options, lock, &runtime)?;
         let connection = Connection::new(engine.address().clone());
         if sharing == Sharing::Own {
             runtime.block_on(connection.create_database())?;
-            engine.share()?;
         } else {
             runtime.block_on(super::schema::apply(&connection))?;
         }
@@ -89,6 +88,14 @@ impl Session {
             runtime,
             engine: Some(engine),
         })
+    }
+
+    /// Lets other pingers of this user ask the engine, if it is ours.
+    ///
+    /// # Errors
+    /// When the data directory cannot be written.
+    pub(super) fn share(&mut self) -> Result<(), StoreError> {
+        self.engine.as_mut().map_or(Ok(()), Engine::share)
     }
 
     /// The connection.

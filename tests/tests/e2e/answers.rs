@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use xtask::lab::Shape;
 
-use crate::harness::{Report, Site, beside_others};
+use crate::harness::{Report, Site, alone};
 use crate::responder::{Manner, Responder};
 use crate::rows::{self, Row};
 
@@ -133,7 +133,7 @@ fn totals(report: &Report) {
 
 #[test]
 fn corrupted_copied_delayed_forged_and_missing_answers_are_told_apart() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let _responder = Responder::start(&site.lab, manner);
     let config = site.folder.file("pinger.toml", CONFIG);
@@ -160,7 +160,7 @@ fn corrupted_copied_delayed_forged_and_missing_answers_are_told_apart() {
 
 #[test]
 fn an_unverified_payload_is_not_called_changed() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let _responder = Responder::start(&site.lab, manner);
     let report = site.report("--no-verify --count 5 --interval 50ms --timeout 2s 198.18.0.2");

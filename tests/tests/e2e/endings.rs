@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use xtask::lab::Shape;
 
-use crate::harness::{Pinger, Site, beside_others, until};
+use crate::harness::{Pinger, Site, alone, until};
 use crate::rows;
 
 /// A host that answers, and one that nobody hears of.
@@ -82,24 +82,26 @@ fn ends_well(signal: libc::c_int) {
 
 #[test]
 fn ctrl_c_awaits_what_is_in_flight_and_stores_it() {
-    let _turn = beside_others();
+    let _turn = alone();
     ends_well(libc::SIGINT);
 }
 
 #[test]
 fn sigterm_does_as_ctrl_c_does() {
-    let _turn = beside_others();
+    let _turn = alone();
     ends_well(libc::SIGTERM);
 }
 
 #[test]
 fn a_second_ctrl_c_ends_at_once_and_still_detaches() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = site();
     let mut running = site.start_stored(&format!(
         "--format plain --interval 10ms --timeout 5m {HOSTS}"
     ));
-    running.line("a line of figures", is_figures);
+    running.line("a probe has left", |line| {
+        is_figures(line) && figure(line, "sent") > 0
+    });
     running.signal(libc::SIGINT);
     // It is heard when no more probes leave.
     let mut sent = 0;
@@ -137,7 +139,7 @@ fn kill(site: &Site, running: Pinger) {
 
 #[test]
 fn a_killed_run_leaves_nothing_and_the_next_sees_its_rows() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = site();
     let arguments = format!("--format json --interval 20ms --timeout 200ms {HOSTS}");
     let mut running = site.start_stored(&arguments);
@@ -178,7 +180,7 @@ fn a_killed_run_leaves_nothing_and_the_next_sees_its_rows() {
 
 #[test]
 fn a_run_can_follow_a_killed_one_at_once() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = site();
     let arguments = format!("--format json --interval 20ms --timeout 200ms {HOSTS}");
     for _ in 0..2 {
@@ -200,7 +202,7 @@ fn a_run_can_follow_a_killed_one_at_once() {
 
 #[test]
 fn a_reader_that_goes_away_ends_the_run_well() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = site();
     let program = crate::harness::program();
     let mut shell = site.lab.prober().command("sh");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,22 +19,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at while it is awaited.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The sender takes a CPU for itself: tests that count every reply of many run alone, the others
-/// beside each other.
-static MACHINE: RwLock<()> = RwLock::new(());
+/// The sender takes a CPU for itself, so the tests run one after another.
+static MACHINE: Mutex<()> = Mutex::new(());
 
 /// This test has the machine to itself.
-pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     // A test that failed does not spoil the others.
     MACHINE
-        .write()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// This test shares the machine.
-pub(crate) fn beside_others() -> RwLockReadGuard<'static, ()> {
-    MACHINE
-        .read()
+        .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

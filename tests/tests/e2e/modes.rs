@@ -2,7 +2,7 @@
 
 use xtask::lab::{INTERFACE, Shape};
 
-use crate::harness::{Site, beside_others};
+use crate::harness::{Site, alone};
 
 const PROBES: &str = "--count 5 --interval 50ms --timeout 3s";
 
@@ -21,14 +21,14 @@ fn check(site: &Site, interface: &str, mode: &str, hosts: &str) {
 
 #[test]
 fn a_veth_has_it_in_the_driver() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     check(&site, INTERFACE, "native XDP", "198.18.0.1 2001:2:0:1::1");
 }
 
 #[test]
 fn packets_too_long_for_the_driver_take_the_generic_way() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let mtu = |interface| vec![format!("link set dev {interface} mtu 9000")];
     site.lab.prober().ip(&mtu(INTERFACE)).unwrap();
@@ -38,7 +38,7 @@ fn packets_too_long_for_the_driver_take_the_generic_way() {
 
 #[test]
 fn an_interface_on_top_of_another_takes_the_generic_way() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape {
         direct: true,
         static_neighbours: false,

@@ -2,7 +2,7 @@
 
 use xtask::lab::{Shape, direct_ipv4, direct_ipv6};
 
-use crate::harness::{Site, alone, beside_others};
+use crate::harness::{Site, alone};
 use crate::rows;
 
 /// Hosts on the link that answer ARP and ND for themselves.
@@ -47,19 +47,19 @@ fn new_mac(host: &str) {
 
 #[test]
 fn an_ipv4_neighbour_with_a_new_mac_is_found_again() {
-    let _turn = beside_others();
+    let _turn = alone();
     new_mac("198.19.1.7");
 }
 
 #[test]
 fn an_ipv6_neighbour_with_a_new_mac_is_found_again() {
-    let _turn = beside_others();
+    let _turn = alone();
     new_mac("2001:2:0:2::7");
 }
 
 #[test]
 fn each_router_takes_one_of_the_hop_limit() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape {
         gateways: 3,
         ..Shape::default()
@@ -78,7 +78,7 @@ fn each_router_takes_one_of_the_hop_limit() {
 
 #[test]
 fn a_silent_neighbour_is_unreachable_and_a_silent_network_is_loss() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(DIRECT);
     let (ipv4, ipv6) = (direct_ipv4(77), direct_ipv6(77));
     site.lab
@@ -119,7 +119,7 @@ fn a_silent_neighbour_is_unreachable_and_a_silent_network_is_loss() {
 
 #[test]
 fn bad_destinations_are_named_and_the_good_ones_probed() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     site.lab
         .prober()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use xtask::lab::Shape;
 
-use crate::harness::{Pinger, Site, beside_others};
+use crate::harness::{Pinger, Site, alone};
 use crate::rows::{self, Row};
 
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -84,7 +84,7 @@ fn check(rows: &[Row], skipped: u64) {
 
 #[test]
 fn a_cable_pulled_for_a_while() {
-    let _turn = beside_others();
+    let _turn = alone();
     interrupt("198.18.0.1 2001:2:0:1::1", |site, up| {
         site.lab.set_carrier(up).unwrap();
         if up {
@@ -97,7 +97,7 @@ fn a_cable_pulled_for_a_while() {
 
 #[test]
 fn an_interface_set_down_for_a_while() {
-    let _turn = beside_others();
+    let _turn = alone();
     interrupt("198.18.0.1", |site, up| {
         site.lab.set_interface(up).unwrap();
         if up {
@@ -115,7 +115,7 @@ fn an_interface_set_down_for_a_while() {
 
 #[test]
 fn a_network_that_swallows_everything_for_a_while() {
-    let _turn = beside_others();
+    let _turn = alone();
     interrupt("198.18.0.1 2001:2:0:1::1", |site, up| {
         let verb = if up { "delete" } else { "add" };
         let swallow = |prefix: &str| format!("route {verb} blackhole {prefix}");

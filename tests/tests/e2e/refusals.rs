@@ -3,7 +3,7 @@
 use xtask::lab::Shape;
 
 use crate::foreign::pass_all;
-use crate::harness::{Folder, Pinger, Site, beside_others, outside, program, until};
+use crate::harness::{Folder, Pinger, Site, alone, outside, program, until};
 
 const REFUSED: i32 = 1;
 const USAGE: i32 = 2;
@@ -19,7 +19,7 @@ fn refused(arguments: &str, told: &[&str]) {
 
 #[test]
 fn an_interface_that_is_not_there() {
-    let _turn = beside_others();
+    let _turn = alone();
     refused(
         "-i eth99 198.18.0.1",
         &["there is no interface eth99", "this host has:", "pinger0"],
@@ -28,7 +28,7 @@ fn an_interface_that_is_not_there() {
 
 #[test]
 fn an_interface_that_is_down() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     site.lab.set_interface(false).unwrap();
     let ended = site.run("run --store none --format json -i pinger0 198.18.0.1");
@@ -38,7 +38,7 @@ fn an_interface_that_is_down() {
 
 #[test]
 fn an_interface_without_carrier() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     site.lab.set_carrier(false).unwrap();
     let ended = site.run("run --store none --format json -i pinger0 198.18.0.1");
@@ -48,13 +48,13 @@ fn an_interface_without_carrier() {
 
 #[test]
 fn the_loopback_interface() {
-    let _turn = beside_others();
+    let _turn = alone();
     refused("-i lo 127.0.0.1", &["lo is the loopback interface", "-i"]);
 }
 
 #[test]
 fn only_this_host_itself() {
-    let _turn = beside_others();
+    let _turn = alone();
     for address in ["198.19.0.1", "2001:2::1", "127.0.0.1"] {
         refused(
             address,
@@ -68,7 +68,7 @@ fn only_this_host_itself() {
 
 #[test]
 fn only_names_and_addresses_that_lead_nowhere() {
-    let _turn = beside_others();
+    let _turn = alone();
     refused(
         "no-such-host.invalid",
         &[
@@ -89,7 +89,7 @@ fn only_names_and_addresses_that_lead_nowhere() {
 
 #[test]
 fn a_payload_that_does_not_fit_the_interface() {
-    let _turn = beside_others();
+    let _turn = alone();
     refused(
         "--size 1473 198.18.0.1",
         &["1473", "MTU of 1500", "1472 or less"],
@@ -98,7 +98,7 @@ fn a_payload_that_does_not_fit_the_interface() {
 
 #[test]
 fn a_config_file_with_mistakes() {
-    let _turn = beside_others();
+    let _turn = alone();
     let folder = Folder::new();
     let text = "interval = \"soon\"\nsized = 3\ndestinations = [\"198.18.0.1\"]\n";
     let config = folder.file("bad.toml", text);
@@ -121,14 +121,14 @@ fn a_config_file_with_mistakes() {
 
 #[test]
 fn nothing_to_probe() {
-    let _turn = beside_others();
+    let _turn = alone();
     let ended = outside(["run", "--store", "none"]).end();
     ended.assert_refused(USAGE, &["destination"]);
 }
 
 #[test]
 fn another_pinger_on_the_interface() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let mut first = site.start("ping -c 100000 --interval 50ms 198.18.0.1");
     first.line("a reply", |line| line.contains("bytes from"));
@@ -146,7 +146,7 @@ fn another_pinger_on_the_interface() {
 
 #[test]
 fn somebody_elses_xdp_program_stays() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let loader = pass_all(site.lab.prober(), "pinger0");
     assert!(site.has_xdp());
@@ -162,7 +162,7 @@ fn somebody_elses_xdp_program_stays() {
 
 #[test]
 fn a_user_without_the_capabilities() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     // Where the build is, that user may not look.
     let copy = site.folder.path().join("pinger");
@@ -189,7 +189,7 @@ fn a_user_without_the_capabilities() {
 
 #[test]
 fn an_address_of_many_hosts() {
-    let _turn = beside_others();
+    let _turn = alone();
     let ended = outside(["run", "--store", "none", "224.0.0.1"]).end();
     ended.assert_refused(USAGE, &["224.0.0.1 is a multicast address", "one by one"]);
 }

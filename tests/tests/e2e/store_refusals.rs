@@ -4,13 +4,13 @@ use std::net::TcpListener;
 
 use xtask::lab::Shape;
 
-use crate::harness::{Site, beside_others};
+use crate::harness::{Site, alone};
 
 const REFUSED: i32 = 1;
 
 #[test]
 fn a_port_that_is_taken() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let listener = site
         .lab
@@ -32,7 +32,7 @@ fn a_port_that_is_taken() {
 
 #[test]
 fn a_server_that_is_not_there() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let ended = site.run("run --store http://me@127.0.0.1:1/net --format json 198.18.0.1");
     ended.assert_refused(
@@ -49,7 +49,7 @@ fn a_server_that_is_not_there() {
 
 #[test]
 fn a_data_directory_that_another_pinger_uses() {
-    let _turn = beside_others();
+    let _turn = alone();
     let (site, other) = (Site::new(Shape::default()), Site::new(Shape::default()));
     let mut first = site.start_stored("--format plain --interval 100ms 198.18.0.1");
     first.line("figures", |line| line.contains("  rate "));
@@ -76,7 +76,7 @@ fn a_data_directory_that_another_pinger_uses() {
 
 #[test]
 fn a_schema_of_a_newer_version() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let arguments = "--format json --count 1 --timeout 1s 198.18.0.1";
     site.start_stored(arguments).end().report();
@@ -94,7 +94,7 @@ fn a_schema_of_a_newer_version() {
 
 #[test]
 fn an_engine_that_is_not_there() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let gone = site.folder.path().join("libchdb.so");
     let mut command = site.lab.prober().command(crate::harness::program());

@@ -2,11 +2,11 @@
 
 use xtask::lab::Shape;
 
-use crate::harness::{Site, beside_others};
+use crate::harness::{Site, alone};
 
 #[test]
 fn ping_shows_a_line_for_each_reply_and_a_summary() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let ended = site.run("ping -c 3 --interval 100ms --timeout 3s 198.18.0.1 2001:2:0:1::1");
     assert!(ended.status.success(), "{}", ended.err);
@@ -36,7 +36,7 @@ fn ping_shows_a_line_for_each_reply_and_a_summary() {
 
 #[test]
 fn ping_exits_well_and_says_so_when_nobody_answers() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     site.lab
         .hosts()
@@ -57,7 +57,7 @@ fn ping_exits_well_and_says_so_when_nobody_answers() {
 
 #[test]
 fn plain_shows_a_line_a_second_and_a_summary() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let ended = site.run(
         "run --store none --format plain --duration 3s --interval 10ms --timeout 3s 198.18.0.1",
@@ -79,7 +79,7 @@ fn plain_shows_a_line_a_second_and_a_summary() {
 
 #[test]
 fn count_sends_exactly_so_many_to_each() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let report =
         site.report("--count 7 --interval 20ms --timeout 3s 198.18.0.1-198.18.0.10 2001:2:0:1::1");
@@ -91,7 +91,7 @@ fn count_sends_exactly_so_many_to_each() {
 
 #[test]
 fn the_kernel_program_logs_only_when_asked() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     let how = "run --store none --format plain --count 20 --interval 50ms --timeout 3s 198.18.0.1";
     let quiet = site.run(how);
@@ -105,7 +105,7 @@ fn the_kernel_program_logs_only_when_asked() {
 
 #[test]
 fn every_size_of_payload_comes_back_whole() {
-    let _turn = beside_others();
+    let _turn = alone();
     let site = Site::new(Shape::default());
     for size in [0, 1, 7, 8, 9, 56, 1400, 1452] {
         let report = site.report(&format!(
