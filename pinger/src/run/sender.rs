@@ -109,9 +109,7 @@ impl<L: Link> Sender<L> {
         let sleep_ns = if sleep_ns > now_ns {
             Some(sleep_ns)
         } else {
-            let late = wake_ns <= now_ns;
-            let rest = self.rest.as_ref();
-            rest.and_then(|rest| rest.nap_until(now_ns, late))
+            self.rest.as_ref().and_then(|rest| rest.nap_until(now_ns))
         };
         let Some(sleep_ns) = sleep_ns else {
             return std::hint::spin_loop();

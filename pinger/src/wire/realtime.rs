@@ -146,8 +146,6 @@ impl Rest {
     /// lost then where others wait for the CPU, but that is half of what the other share costs
     /// always; these naps only let in what the kernel does in threads of its own.
     pub const FLOOD: i64 = 50;
-    /// How much sleep may be owed while probes are late already: a nap would make them later.
-    const PATIENCE_NS: i64 = 5_000_000;
     /// How long a nap is meant to last: short, as a probe may come due in it; but of naps below
     /// 30 µs nothing is left for those who wait.
     pub const NAP_NS: u64 = 30_000;
@@ -163,12 +161,10 @@ impl Rest {
         }
     }
 
-    /// The time until which the thread must sleep now, if it must; `late` says that there is work
-    /// that should have been done already.
-    pub fn nap_until(&self, now_ns: u64, late: bool) -> Option<u64> {
+    /// The time until which the thread must sleep now, if it must.
+    pub fn nap_until(&self, now_ns: u64) -> Option<u64> {
         let awake = now_ns.saturating_sub(self.woke_ns).cast_signed();
-        let patience = if late { Self::PATIENCE_NS } else { 0 };
-        (awake >= self.credit_ns + patience).then_some(now_ns + Self::NAP_NS)
+        (awake >= self.credit_ns).then_some(now_ns + Self::NAP_NS)
     }
 
     /// Notes a sleep, for whatever reason, from `slept_ns` to `woke_ns`.
@@ -317,12 +313,12 @@ mod tests {
 
     #[test]
     fn a_thread_that_never_sleeps_by_itself_naps_its_share_of_the_time() {
-        let check = |parts: i64, late: bool| {
+        let check = |parts: i64| {
             let mut rest = Rest::new(parts, 0);
             let (mut now, mut asleep) = (0, 0);
             while now < 1_000_000_000 {
                 now += 1_000;
-                if let Some(until) = rest.nap_until(now, late) {
+                if let Some(until) = rest.nap_until(now) {
                     // It wakes a little late, as it does on a real machine.
                     let woke = until + 15_000;
                     rest.slept(now, woke);
@@ -333,21 +329,8 @@ mod tests {
             let share = asleep as f64 / now as f64 * parts as f64;
             assert!((0.95..1.05).contains(&share), "{share} of one in {parts}");
         };
-        check(Rest::PUNCTUAL, false);
-        check(Rest::FLOOD, false);
-        // Who is always late owes some sleep, but does not rest less for it in the long run.
-        check(Rest::PUNCTUAL, true);
-        check(Rest::FLOOD, true);
-    }
-
-    #[test]
-    fn a_nap_waits_while_probes_are_late_but_not_for_long() {
-        let rest = Rest::new(Rest::PUNCTUAL, 0);
-        let tired = 1_000_000;
-        assert_eq!(rest.nap_until(tired, true), None);
-        assert_eq!(rest.nap_until(tired, false), Some(tired + Rest::NAP_NS));
-        let exhausted = 6_000_000;
-        assert!(rest.nap_until(exhausted, true).is_some());
+        check(Rest::PUNCTUAL);
+        check(Rest::FLOOD);
     }
 
     #[test]
@@ -357,7 +340,7 @@ mod tests {
             let now = period * 100_000;
             // Awake for 60 µs of each 100.
             rest.slept(now - 100_000, now - 60_000);
-            assert_eq!(rest.nap_until(now, false), None);
+            assert_eq!(rest.nap_until(now), None);
         }
     }
 
@@ -366,6 +349,6 @@ mod tests {
         let mut rest = Rest::new(Rest::PUNCTUAL, 0);
         rest.slept(0, 3_600_000_000_000);
         let now = 3_600_000_000_000 + 100_000_000;
-        assert!(rest.nap_until(now, false).is_some());
+        assert!(rest.nap_until(now).is_some());
     }
 }
