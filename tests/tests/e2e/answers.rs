@@ -163,6 +163,6 @@ fn an_unverified_payload_is_not_called_changed() {
     let _turn = alone();
     let site = Site::new(Shape::default());
     let _responder = Responder::start(&site.lab, manner);
-    let report = site.report("--no-verify --count 5 --interval 50ms --timeout 2s 198.18.0.2");
+    let report = site.report("--no-verify --count 5 --interval 200ms --timeout 2s 198.18.0.2");
     report.assert_counts(&[("reply", 5), ("mismatch", 0)]);
 }

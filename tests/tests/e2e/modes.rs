@@ -4,7 +4,7 @@ use xtask::lab::{INTERFACE, Shape};
 
 use crate::harness::{Site, alone};
 
-const PROBES: &str = "--count 5 --interval 50ms --timeout 3s";
+const PROBES: &str = "--count 5 --interval 200ms --timeout 3s";
 
 /// Probes through an interface, and expects this mode and every reply.
 fn check(site: &Site, interface: &str, mode: &str, hosts: &str) {

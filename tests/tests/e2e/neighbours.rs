@@ -64,15 +64,15 @@ fn each_router_takes_one_of_the_hop_limit() {
         gateways: 3,
         ..Shape::default()
     });
-    let ended = site.run("ping -c 2 --interval 50ms --timeout 3s 198.18.0.1 2001:2:0:1::1");
+    let ended = site.run("ping -c 2 --interval 200ms --timeout 3s 198.18.0.1 2001:2:0:1::1");
     assert!(ended.status.success(), "{}", ended.err);
     assert_eq!(ended.out.matches(" ttl=61 ").count(), 4, "{}", ended.out);
     // With too small a limit nothing comes back from the hosts.
     let report =
-        site.report("--ttl 3 --count 2 --interval 50ms --timeout 500ms 198.18.0.1 2001:2:0:1::1");
+        site.report("--ttl 3 --count 2 --interval 200ms --timeout 500ms 198.18.0.1 2001:2:0:1::1");
     assert_eq!(report.count("reply"), 0, "{}", report.0);
     let report =
-        site.report("--ttl 4 --count 2 --interval 50ms --timeout 3s 198.18.0.1 2001:2:0:1::1");
+        site.report("--ttl 4 --count 2 --interval 200ms --timeout 3s 198.18.0.1 2001:2:0:1::1");
     report.assert_counts(&[("sent", 4), ("reply", 4)]);
 }
 
@@ -126,7 +126,7 @@ fn bad_destinations_are_named_and_the_good_ones_probed() {
         .ip(&["route add prohibit 203.0.113.0/24"])
         .unwrap();
     let ended = site.run(
-        "run --store none --format json --count 3 --interval 50ms --timeout 3s 198.18.0.1 \
+        "run --store none --format json --count 3 --interval 200ms --timeout 3s 198.18.0.1 \
          192.0.2.1 203.0.113.1 198.19.0.1 198.19.0.3 no-such-host.invalid 198.18.0.1",
     );
     let report = ended.report();
