@@ -191,9 +191,8 @@ impl Xsk {
 
 impl Link for Xsk {
     fn frame(&mut self) -> Option<&mut [u8]> {
-        if self.free.is_empty() {
-            self.reclaim();
-        }
+        // Each time, so that the frames used last, which are in the cache, are used next.
+        self.reclaim();
         if self.open.is_none() {
             self.open = self.free.pop();
         }
