@@ -114,13 +114,13 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
             &format!("looking up names: {} of {}", progress.done, progress.total),
         );
     })?;
-    let watch = Watch::start().map_err(system("watch for signals"))?;
     // Before any other thread is made: they inherit it, the embedded store's included.
     let cpu = realtime::choose_cpu(options.cpu);
     if let Some(cpu) = cpu {
         // Where it is the only one, there is nothing to keep off from.
         let _ = realtime::keep_off(cpu);
     }
+    let watch = Watch::start().map_err(system("watch for signals"))?;
     let way = Way::find(options.interface.as_deref(), resolved.destinations)?;
     for problem in resolved
         .problems
