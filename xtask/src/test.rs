@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -108,12 +109,15 @@ pub fn command(choice: &Choice) -> Result<i32> {
          without root: cargo xtask test --quick",
         process::as_root("test")
     );
+    // Asked before anything is compiled: cargo may build xtask again on the way, and from then on
+    // the kernel calls the running one "deleted".
+    let this = env::current_exe().context("cannot tell where this program is")?;
     let mut done: Vec<(&str, Duration)> = Vec::new();
     let mut environment = known_object();
     for step in &steps {
         if step.kind == Kind::Machine {
             let started = Instant::now();
-            environment = prepare()?;
+            environment = prepare(&this)?;
             done.push(("setup and build", started.elapsed()));
         }
         say(&format!("{}: {}", step.name, step.what));
@@ -149,7 +153,7 @@ fn known_object() -> Vec<(&'static str, OsString)> {
 }
 
 /// What the tests need on this machine, as the environment that tells them of it.
-fn prepare() -> Result<Vec<(&'static str, OsString)>> {
+fn prepare(this: &Path) -> Result<Vec<(&'static str, OsString)>> {
     let needs = Needs {
         build: true,
         lab: true,
@@ -158,10 +162,9 @@ fn prepare() -> Result<Vec<(&'static str, OsString)>> {
     };
     let tools = setup::ensure(needs)?;
     let built = build::build(&tools)?;
-    let this = env::current_exe().context("cannot tell where this program is")?;
     let mut environment = built.environment();
     environment.extend(tools.environment());
-    environment.push(("XTASK_BIN", this.into_os_string()));
+    environment.push(("XTASK_BIN", this.into()));
     if !environment
         .iter()
         .any(|(name, _)| *name == "PINGER_LIBCHDB")
