@@ -34,7 +34,9 @@ impl Run {
         let script = env::temp_dir().join(format!("xtask-stand-in-{name}-{}", std::process::id()));
         fs::write(&script, STAND_IN).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        // A shell that runs the tests in the background makes them ignore SIGINT, and all they start.
+        let mut xtask = Command::new("env")
+            .args(["--default-signal=INT,QUIT", env!("CARGO_BIN_EXE_xtask")])
             .arg("run")
             .args(arguments)
             .env("PINGER_BIN", &script)
