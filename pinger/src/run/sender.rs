@@ -40,7 +40,7 @@ pub(super) struct Sender<L> {
     pub(super) control: Arc<Control>,
     /// When to send no more, CLOCK_MONOTONIC nanoseconds.
     pub(super) until_ns: u64,
-    /// Kept if the thread has real-time priority, which is lost for a while without rests.
+    /// Kept if the thread runs ahead of others, to whom it must leave some time.
     pub(super) rest: Option<Rest>,
 }
 

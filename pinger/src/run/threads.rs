@@ -25,7 +25,7 @@ use crate::schedule::Schedule;
 use crate::stats::{FlowFacts, Snapshot, StatsKeeper};
 use crate::wire::bpf::{Mode, Plan, Program};
 use crate::wire::clock;
-use crate::wire::realtime::{self, RealtimeReport, Rest};
+use crate::wire::realtime::{self, RealtimeReport};
 use crate::wire::xsk::Xsk;
 
 /// The queue of the interface that probes leave through.
@@ -179,12 +179,7 @@ impl Machine {
             .name("gatherer".into())
             .spawn(move || gatherer.run())
             .map_err(system("start the gatherer"))?;
-        let share = if options.flood {
-            Rest::FLOOD
-        } else {
-            Rest::PUNCTUAL
-        };
-        let (sender, report) = start_sender(sender, crew.cpu, share)?;
+        let (sender, report) = start_sender(sender, crew.cpu, !options.flood)?;
         Ok(Threads {
             control,
             results: told,
@@ -242,17 +237,17 @@ impl Machine {
     }
 }
 
-/// Starts the sender's thread and waits until it is ready to send; with real-time priority it
-/// rests one part in `share` of the time.
+/// Starts the sender's thread and waits until it is ready to send; `punctual` where probes are due
+/// at a time.
 fn start_sender(
     mut sender: Sender<Xsk>,
     cpu: Option<usize>,
-    share: i64,
+    punctual: bool,
 ) -> Result<(JoinHandle<u64>, RealtimeReport), RunError> {
     let (ready, report) = bounded(1);
     let body = move || {
         let report = realtime::prepare_sender(cpu);
-        sender.rest = report.fifo.then(|| Rest::new(share, clock::now_ns()));
+        sender.rest = report.policy.rest(punctual, clock::now_ns());
         sender.apply_updates();
         // The other side waits for exactly this.
         let _ = ready.send(report);
