@@ -26,10 +26,14 @@ pub const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// IANA protocol number of ICMP.
 pub const PROTOCOL_ICMP: u8 = 1;
+/// IANA protocol number of TCP.
+pub const PROTOCOL_TCP: u8 = 6;
+/// IANA protocol number of UDP.
+pub const PROTOCOL_UDP: u8 = 17;
 /// IANA protocol number of ICMPv6.
 pub const PROTOCOL_ICMP6: u8 = 58;
 
-/// Bytes at the start of a payload that hold the cookie, if the payload is that long.
+/// Bytes of a whole cookie; where it stands in a payload says [`identity`](crate::identity).
 pub const COOKIE_LEN: usize = 8;
 
 /// The most payload bytes a probe can carry: what one page-sized XDP buffer can still hold behind
@@ -62,9 +66,11 @@ pub const PAYLOAD_MATCHES: u16 = u16::MAX;
 pub struct FlowKey {
     /// The destination's address in network byte order; IPv4 as `::ffff:a.b.c.d`.
     pub address: [u8; 16],
-    /// ICMP identifier (later also the local port of UDP and TCP), host byte order.
+    /// ICMP identifier, or the local port of UDP and TCP, host byte order.
     pub identifier: u16,
-    /// IANA protocol number.
+    /// The destination's port, host byte order; zero for ICMP.
+    pub port: u16,
+    /// IANA protocol number; the address tells the family.
     pub protocol: u8,
     /// Zero: the kernel compares keys byte by byte.
     pub reserved: u8,
@@ -80,10 +86,14 @@ pub struct Flow {
     pub slot_base: u32,
     /// Number of the flow's slots minus one; that number is a power of two.
     pub slot_mask: u32,
-    /// Bytes of ICMP payload in each probe, cookie included.
+    /// Bytes of payload in each probe, all that [`identity`](crate::identity) puts there included.
     pub payload_len: u16,
-    /// Index into the payload array of what follows the cookie.
+    /// Index into the payload array of what the probes carry.
     pub payload: u16,
+    /// The flow's [`check`](crate::identity), from which the checks of its probes follow.
+    pub check: u16,
+    /// Zero.
+    pub reserved: u16,
 }
 
 /// One probe in flight: written by the sender, claimed by the kernel program.
@@ -100,7 +110,7 @@ pub struct Slot {
     pub state: u64,
 }
 
-/// A payload as it is sent; the first [`COOKIE_LEN`] bytes are overwritten by the cookie.
+/// A payload as it is sent; its first bytes are overwritten by the probe's own prefix.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Payload {
@@ -118,36 +128,71 @@ pub struct Event {
     pub rx_ns: u64,
     /// When the probe was sent, CLOCK_MONOTONIC nanoseconds; zero for [`EventKind::Stale`].
     pub tx_ns: u64,
-    /// Sequence of the probe since the start of its flow. Payloads too short for a cookie prove
-    /// only its low 16 bits; it is then the newest such probe of that flow.
+    /// Sequence of the probe since the start of its flow. Where no cookie proves it, only its low
+    /// bits are known, and it is the newest such probe of that flow.
     pub sequence: u64,
     /// Source address of the packet, network byte order; IPv4 as `::ffff:a.b.c.d`.
     pub responder: [u8; 16],
     /// [`Flow::index`].
     pub flow: u32,
-    /// Identifier on the wire, host byte order.
+    /// [`FlowKey::identifier`].
     pub identifier: u16,
     /// Offset of the first payload byte that differs from what was sent, or [`PAYLOAD_MATCHES`].
     pub mismatch_at: u16,
     /// An [`EventKind`] as its integer.
     pub kind: u8,
-    /// ICMP type.
+    /// An [`AnswerKind`] as its integer.
+    pub answer: u8,
+    /// ICMP type; zero unless it is an ICMP message.
     pub icmp_type: u8,
-    /// ICMP code.
+    /// ICMP code; zero unless it is an ICMP message.
     pub icmp_code: u8,
     /// Time to live or hop limit of the packet when it arrived.
     pub hop_limit: u8,
     /// Type of service or traffic class of the packet.
     pub traffic_class: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
+}
+
+/// What kind of packet answers a probe. The numbers are those of the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum AnswerKind {
+    /// ICMP or ICMPv6 echo reply.
+    Echo = 1,
+    /// A UDP datagram from where the probe went.
+    Datagram = 2,
+    /// A TCP segment with SYN and ACK: the port is open.
+    SynAck = 3,
+    /// A TCP segment with RST: the port is closed.
+    Reset = 4,
+    /// An ICMP or ICMPv6 error that quotes the probe, from whatever router or host.
+    IcmpError = 5,
+}
+
+impl AnswerKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [
+        Self::Echo,
+        Self::Datagram,
+        Self::SynAck,
+        Self::Reset,
+        Self::IcmpError,
+    ];
+
+    /// The kind with this number, if there is one.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
 }
 
 /// What an [`Event`] says of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum EventKind {
-    /// The first answer to a probe in flight. Exactly one per answered probe.
+    /// The first answer to a probe in flight, whatever its [`AnswerKind`]. Exactly one per
+    /// answered probe.
     Reply = 1,
     /// A further answer to a probe that was answered before.
     Duplicate = 2,
@@ -171,7 +216,7 @@ impl EventKind {
 /// | tag | upper 56 bits |
 /// |---|---|
 /// | free, sent, answered, expired | the probe's sequence |
-/// | unreported | round trip (40 bits), low 16 bits of the sequence |
+/// | unreported, unreported error | round trip (40 bits), low 16 bits of the sequence |
 ///
 /// Only two parties change it: the sender (anything but sent → free → sent, sent → expired) and
 /// the kernel program (sent → answered or unreported), each by compare-exchange where both may
@@ -190,6 +235,8 @@ impl SlotState {
     pub const EXPIRED: u64 = 3;
     /// Answered while the ring buffer was full: the round trip stands here instead.
     pub const UNREPORTED: u64 = 4;
+    /// The same, and the answer was an ICMP error.
+    pub const UNREPORTED_ERROR: u64 = 5;
 
     const TAG_BITS: u32 = 8;
     const TAG_MASK: u64 = (1 << Self::TAG_BITS) - 1;
@@ -275,8 +322,8 @@ pub struct Settings {
 
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
-    assert!(size_of::<FlowKey>() == 20 && align_of::<FlowKey>() == 2);
-    assert!(size_of::<Flow>() == 16);
+    assert!(size_of::<FlowKey>() == 22 && align_of::<FlowKey>() == 2);
+    assert!(size_of::<Flow>() == 20);
     assert!(size_of::<Slot>() == 16 && offset_of!(Slot, state) == 8);
     assert!(size_of::<Payload>() == 4096 && PAYLOAD_MAX < 4096);
     assert!(size_of::<Event>() == 56 && offset_of!(Event, flow) == 40);

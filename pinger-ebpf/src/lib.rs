@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod cookie;
+pub mod identity;
 pub mod layout;
 pub mod matching;
 pub mod parse;

@@ -7,7 +7,7 @@
 
 use crate::cookie::cookie;
 use crate::layout::{
-    COOKIE_LEN, Event, EventKind, Flow, FlowKey, PAYLOAD_MATCHES, Settings, SlotState,
+    AnswerKind, COOKIE_LEN, Event, EventKind, Flow, FlowKey, PAYLOAD_MATCHES, Settings, SlotState,
 };
 use crate::parse::{Cursor, EchoReply};
 
@@ -52,6 +52,7 @@ impl EchoReply {
         FlowKey {
             address: self.source,
             identifier: self.identifier,
+            port: 0,
             protocol: self.protocol,
             reserved: 0,
         }
@@ -133,11 +134,12 @@ impl EchoReply {
             identifier: self.identifier,
             mismatch_at: PAYLOAD_MATCHES,
             kind: kind as u8,
+            answer: AnswerKind::Echo as u8,
             icmp_type: self.icmp_type,
             icmp_code: self.icmp_code,
             hop_limit: self.hop_limit,
             traffic_class: self.traffic_class,
-            reserved: [0; 3],
+            reserved: [0; 2],
         }
     }
 }

@@ -16,6 +16,7 @@ use pinger::result::{Answer, Outcome, ProbeResult};
 use pinger::rows::{Batcher, RowKeys};
 use pinger::stats::Counts;
 use pinger::store::{QUEUE_ROWS, RunInfo, Store};
+use pinger_ebpf::layout::AnswerKind;
 
 const SOURCE: Source = Source {
     id: 1,
@@ -125,7 +126,7 @@ fn destination(number: u64) -> Destination {
         interval_ns: INTERVAL_NS,
         timeout_ns: 1_000_000_000,
         size: 56,
-        ttl: 64,
+        ..Destination::echo(address)
     }
 }
 
@@ -138,15 +139,18 @@ fn probe_result(number: u64, random: &mut Random) -> ProbeResult {
         flow: FlowIndex(flow as u32),
         sequence,
         identifier: (flow.wrapping_mul(40_503) & 0xffff) as u16,
+        ttl: 64,
         due_ns,
         tx_ns: due_ns + 120 + random.below(160),
         outcome: if lost { Outcome::Lost } else { Outcome::Reply },
         answer: (!lost).then(|| Answer {
             rtt_ns: Some(rtt_ns),
             responder: destination(flow).address,
+            kind: AnswerKind::Echo,
             icmp_type: 0,
             icmp_code: 0,
             hop_limit: Some(64 - (flow % 20) as u8),
+            traffic_class: Some(0),
             mismatch_at: None,
         }),
     }

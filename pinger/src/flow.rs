@@ -89,7 +89,8 @@ impl Flows {
             let key = FlowKey {
                 address: wire_address(destination.address),
                 identifier: *identifier,
-                protocol: destination.protocol as u8,
+                port: destination.port,
+                protocol: destination.protocol.number(),
                 reserved: 0,
             };
             let index = index as u32;
@@ -100,6 +101,8 @@ impl Flows {
                 slot_mask: run.mask,
                 payload_len: destination.size,
                 payload: 0,
+                check: 1,
+                reserved: 0,
             };
             (key, flow)
         };

@@ -14,7 +14,7 @@ use crossbeam_channel::{bounded, select, tick};
 
 use crate::config::{DestinationSpec, Family};
 use crate::destination::{
-    Destination, DestinationList, Form, MAX_DESTINATIONS, Protocol, Refused, check_address,
+    Destination, DestinationList, Form, MAX_DESTINATIONS, Protocol, Refused, Ttl, check_address,
 };
 use crate::mistake::counted;
 
@@ -379,14 +379,15 @@ fn destination(spec: &DestinationSpec, name: String, address: IpAddr) -> Destina
     Destination {
         id: spec
             .id
-            .unwrap_or_else(|| Destination::stable_id(protocol, address)),
+            .unwrap_or_else(|| Destination::stable_id(protocol, address, 0)),
         name,
         address,
         protocol,
         interval_ns: spec.interval_ns,
         timeout_ns: spec.timeout_ns,
         size: spec.size,
-        ttl: spec.ttl,
+        ttl: Ttl::Fixed(spec.ttl),
+        ..Destination::echo(address)
     }
 }
 

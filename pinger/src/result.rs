@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use pinger_ebpf::layout::AnswerKind;
+
 use crate::destination::FlowIndex;
 
 /// How a probe ended, or what else came of it.
@@ -57,13 +59,17 @@ pub struct Answer {
     pub rtt_ns: Option<u64>,
     /// Who answered.
     pub responder: IpAddr,
-    /// ICMP type.
+    /// What kind of packet it was.
+    pub kind: AnswerKind,
+    /// ICMP type; zero unless it is an ICMP message.
     pub icmp_type: u8,
-    /// ICMP code.
+    /// ICMP code; zero unless it is an ICMP message.
     pub icmp_code: u8,
     /// Time to live or hop limit on arrival; `None` if the answer's details were lost because
     /// the ring buffer was full.
     pub hop_limit: Option<u8>,
+    /// Type of service or traffic class of the answer; `None` as above.
+    pub traffic_class: Option<u8>,
     /// Offset of the first payload byte that was not what had been sent.
     pub mismatch_at: Option<u16>,
 }
@@ -75,8 +81,10 @@ pub struct ProbeResult {
     pub flow: FlowIndex,
     /// Sequence of the probe since its flow began; its low 16 bits stand on the wire.
     pub sequence: u64,
-    /// Identifier on the wire.
+    /// Identifier on the wire: ICMP's, or our port of UDP and TCP.
     pub identifier: u16,
+    /// Time to live or hop limit that the probe left with.
+    pub ttl: u8,
     /// When the probe was due, CLOCK_MONOTONIC nanoseconds.
     pub due_ns: u64,
     /// When it was sent, CLOCK_MONOTONIC nanoseconds; never before `due_ns`.

@@ -186,6 +186,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use pinger_ebpf::layout::AnswerKind;
+
     use crate::destination::FlowIndex;
     use crate::result::Answer;
 
@@ -201,9 +203,11 @@ mod tests {
         Answer {
             rtt_ns: Some(1_234_567),
             responder: "192.0.2.4".parse().expect("an address"),
+            kind: AnswerKind::Echo,
             icmp_type: 0,
             icmp_code: 0,
             hop_limit: Some(57),
+            traffic_class: Some(0),
             mismatch_at: None,
         }
     }
@@ -213,6 +217,7 @@ mod tests {
             flow: FlowIndex(0),
             sequence: 0x1_0005,
             identifier: 39_821,
+            ttl: 64,
             due_ns: 5_000,
             tx_ns: 5_250,
             outcome,

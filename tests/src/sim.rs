@@ -423,7 +423,7 @@ fn destinations(groups: &[Group]) -> (Vec<Destination>, Vec<u32>) {
                 interval_ns: group.interval_us * 1000,
                 timeout_ns: group.timeout_us * 1000,
                 size: group.size,
-                ttl: 64,
+                ..Destination::echo(address)
             });
             hops.push(group.hop);
         }

@@ -28,6 +28,7 @@ pub fn flows() -> Vec<(FlowKey, Flow)> {
     let key = |address, identifier, protocol| FlowKey {
         address,
         identifier,
+        port: 0,
         protocol,
         reserved: 0,
     };
@@ -37,6 +38,8 @@ pub fn flows() -> Vec<(FlowKey, Flow)> {
         slot_mask,
         payload_len,
         payload: 0,
+        check: 1,
+        reserved: 0,
     };
     vec![
         (key(v4(9), 0x1234, PROTOCOL_ICMP), flow(0, 0, 7, 24)),

@@ -101,6 +101,8 @@ fn claim(slot: &TestSlot, sequence: u64, packet: &[u8], size: u16, room: bool) -
         slot_mask: 63,
         payload_len: size,
         payload: 0,
+        check: 1,
+        reserved: 0,
     };
     let settings = Settings {
         secret: SECRET,
@@ -243,11 +245,12 @@ fn what_is_told_is_what_the_packet_said() {
         identifier: 77,
         mismatch_at: PAYLOAD_MATCHES,
         kind: EventKind::Reply as u8,
+        answer: AnswerKind::Echo as u8,
         icmp_type: ICMP_ECHO_REPLY,
         icmp_code: 0,
         hop_limit: 61,
         traffic_class: 4,
-        reserved: [0; 3],
+        reserved: [0; 2],
     };
     assert_eq!(claim_whole(&slot, 0x2_0009), Match::Told(event));
 }

@@ -59,7 +59,7 @@ mod tests {
             interval_ns: 1,
             timeout_ns: 1,
             size: 56,
-            ttl: 64,
+            ..Destination::echo(address)
         }
     }
 

@@ -68,7 +68,7 @@ mod tests {
             interval_ns: 1_000_000,
             timeout_ns: 1_000_000,
             size: 56,
-            ttl: 64,
+            ..Destination::echo(address)
         }
     }
 

@@ -95,7 +95,7 @@ impl Bench {
             interval_ns,
             timeout_ns,
             size: 16,
-            ttl: 64,
+            ..Destination::echo("192.0.2.9".parse().unwrap())
         };
         let destinations = vec![destination; flows];
         let schedule = Schedule::new(&destinations, START_NS, false);

@@ -30,6 +30,8 @@ fn claim(flight: &Flight<Vec<AtomicSlot>>, sequence: u64, now_ns: u64, room: boo
         slot_mask: run.mask,
         payload_len: 0,
         payload: 0,
+        check: 1,
+        reserved: 0,
     };
     let reply = EchoReply {
         source: [0; 16],

@@ -29,11 +29,21 @@ pub(super) fn prepare(
     let icmp_len = ICMP_LEN + usize::from(destination.size);
     let (icmp_type, icmp_at, pseudo) = match (source, destination.address) {
         (IpAddr::V4(source), IpAddr::V4(to)) => {
-            ipv4(&mut frame[ETHERNET_LEN..], source, to, destination.ttl);
+            ipv4(
+                &mut frame[ETHERNET_LEN..],
+                source,
+                to,
+                destination.ttl.of(0),
+            );
             (ICMP_ECHO, ETHERNET_LEN + IPV4_LEN, 0)
         }
         (IpAddr::V6(source), IpAddr::V6(to)) => {
-            ipv6(&mut frame[ETHERNET_LEN..], source, to, destination.ttl);
+            ipv6(
+                &mut frame[ETHERNET_LEN..],
+                source,
+                to,
+                destination.ttl.of(0),
+            );
             let pseudo = checksum::sum(&source.octets())
                 + checksum::sum(&to.octets())
                 + icmp_len as u64

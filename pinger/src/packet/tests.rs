@@ -6,7 +6,7 @@ use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice}
 use proptest::prelude::*;
 
 use super::*;
-use crate::destination::Protocol;
+use crate::destination::{Protocol, Ttl};
 
 const HEAD_V4: [u8; ETHERNET_LEN] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
 const HEAD_V6: [u8; ETHERNET_LEN] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x86, 0xdd];
@@ -21,7 +21,8 @@ fn destination(address: IpAddr, size: u16, ttl: u8) -> Destination {
         interval_ns: 1,
         timeout_ns: 1,
         size,
-        ttl,
+        ttl: Ttl::Fixed(ttl),
+        ..Destination::echo(address)
     }
 }
 

@@ -153,17 +153,18 @@ fn ids_and_settings_are_those_of_the_spec() {
             interval_ns: 1_000_000,
             timeout_ns: 2_000_000,
             size: 56,
-            ttl: 3,
+            ttl: Ttl::Fixed(3),
+            ..Destination::echo(ip("192.0.2.1"))
         },
         Destination {
-            id: Destination::stable_id(Protocol::Icmp6, v6),
+            id: Destination::stable_id(Protocol::Icmp6, v6, 0),
             name: "2001:db8::1".into(),
             address: v6,
             protocol: Protocol::Icmp6,
             interval_ns: 1_000_000,
             timeout_ns: 2_000_000,
             size: 56,
-            ttl: 64,
+            ..Destination::echo(v6)
         },
     ];
     assert_eq!(resolved.destinations, expected);

@@ -14,7 +14,7 @@ fn destination(interval_ns: u64, timeout_ns: u64) -> Destination {
         interval_ns,
         timeout_ns,
         size: 0,
-        ttl: 64,
+        ..Destination::echo("192.0.2.1".parse().unwrap())
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::{Counter, Histogram};
-use pinger_ebpf::layout::{Event, EventKind, PAYLOAD_MATCHES};
+use pinger_ebpf::layout::{AnswerKind, Event, EventKind, PAYLOAD_MATCHES};
 
 use super::{Counts, DestinationStats, Quantiles, RECENT, Recent, RowCounts, Snapshot};
-use crate::destination::{Destination, FlowIndex};
+use crate::destination::{Destination, FlowIndex, Ttl};
 use crate::engine::{End, Note};
 use crate::result::{Answer, Outcome, ProbeResult};
 use crate::schedule::Schedule;
@@ -84,6 +84,7 @@ impl<C: Counter> Distribution<C> {
 struct Metrics {
     name: Arc<str>,
     address: IpAddr,
+    ttl: Ttl,
     facts: FlowFacts,
     counts: Counts,
     last_ns: Option<u64>,
@@ -96,6 +97,7 @@ impl Metrics {
         Self {
             name: Arc::from(destination.name.as_str()),
             address: destination.address,
+            ttl: destination.ttl,
             facts,
             counts: Counts::default(),
             last_ns: None,
@@ -187,6 +189,7 @@ impl StatsKeeper {
                     flow,
                     sequence,
                     identifier,
+                    ttl: metrics.ttl.of(sequence),
                     due_ns,
                     tx_ns,
                     outcome,
@@ -206,7 +209,7 @@ impl StatsKeeper {
             EventKind::Duplicate => Outcome::Duplicate,
             EventKind::Late | EventKind::Stale => Outcome::Late,
         };
-        self.flows.get(event.flow as usize)?;
+        let ttl = self.flows.get(event.flow as usize)?.ttl.of(event.sequence);
         let known = event.tx_ns > 0;
         // Of a stale answer in a flood, only the time when it came is known.
         let known_ns = if known { event.tx_ns } else { event.rx_ns };
@@ -217,15 +220,18 @@ impl StatsKeeper {
         let answer = Answer {
             rtt_ns: known.then(|| event.rx_ns.saturating_sub(event.tx_ns)),
             responder: Ipv6Addr::from(event.responder).to_canonical(),
+            kind: AnswerKind::from_u8(event.answer)?,
             icmp_type: event.icmp_type,
             icmp_code: event.icmp_code,
             hop_limit: Some(event.hop_limit),
+            traffic_class: Some(event.traffic_class),
             mismatch_at: (event.mismatch_at != PAYLOAD_MATCHES).then_some(event.mismatch_at),
         };
         let result = ProbeResult {
             flow,
             sequence: event.sequence,
             identifier: event.identifier,
+            ttl,
             due_ns,
             tx_ns: if known { event.tx_ns } else { due_ns },
             outcome,
@@ -322,9 +328,11 @@ fn unreachable(source: IpAddr) -> Answer {
     Answer {
         rtt_ns: None,
         responder: source,
+        kind: AnswerKind::IcmpError,
         icmp_type,
         icmp_code,
         hop_limit: None,
+        traffic_class: None,
         mismatch_at: None,
     }
 }
@@ -339,9 +347,11 @@ fn bare_reply(responder: IpAddr, rtt_ns: u64) -> Answer {
     Answer {
         rtt_ns: Some(rtt_ns),
         responder,
+        kind: AnswerKind::Echo,
         icmp_type,
         icmp_code: 0,
         hop_limit: None,
+        traffic_class: None,
         mismatch_at: None,
     }
 }

@@ -60,7 +60,7 @@ impl DestinationRow {
             protocol: destination.protocol as i8,
             interval: destination.interval_ns,
             timeout: destination.timeout_ns,
-            ttl: destination.ttl,
+            ttl: destination.ttl.of(0),
             size: destination.size,
             name: destination.name.clone(),
         }

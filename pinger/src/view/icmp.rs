@@ -5,8 +5,8 @@ use crate::destination::Protocol;
 /// What an ICMP error says, as RFC 792, RFC 1122, RFC 1812 and RFC 4443 name it.
 pub(super) fn error_text(protocol: Protocol, icmp_type: u8, icmp_code: u8) -> String {
     let known = match protocol {
-        Protocol::Icmp => error_v4(icmp_type, icmp_code),
-        Protocol::Icmp6 => error_v6(icmp_type, icmp_code),
+        Protocol::Icmp | Protocol::Tcp | Protocol::Udp => error_v4(icmp_type, icmp_code),
+        Protocol::Icmp6 | Protocol::Tcp6 | Protocol::Udp6 => error_v6(icmp_type, icmp_code),
     };
     match known {
         Some(text) => text.to_owned(),

@@ -189,7 +189,7 @@ impl Truth {
             *first = bytes(&round.unwrap_or(0));
         }
         let right = request.payload == wanted
-            && request.hop_limit == target.destination.ttl
+            && request.hop_limit == target.destination.ttl.of(request.sequence.into())
             && frame[..6] == super::mac(hop)
             && is_up;
         target.probes.push(Probe {

@@ -16,6 +16,7 @@ use pinger::result::{Answer, Outcome, ProbeResult};
 use pinger::rows::{Batch, ResultRow, RowKeys};
 use pinger::stats::RowCounts;
 use pinger::store::{RunInfo, Store, StoreError};
+use pinger_ebpf::layout::AnswerKind;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -129,7 +130,7 @@ pub(crate) fn destination(id: u64, name: &str, address: &str) -> Destination {
         interval_ns: 1_000_000_000,
         timeout_ns: 500_000_000,
         size: 56,
-        ttl: 64,
+        ..Destination::echo(address)
     }
 }
 
@@ -152,6 +153,7 @@ pub(crate) fn result(sequence: u64, outcome: Outcome, answer: Option<Answer>) ->
         flow: FlowIndex(0),
         sequence,
         identifier: 39_821,
+        ttl: 64,
         due_ns,
         tx_ns: due_ns + 250,
         outcome,
@@ -163,9 +165,11 @@ pub(crate) fn answer(rtt_ns: u64, responder: &str) -> Option<Answer> {
     Some(Answer {
         rtt_ns: Some(rtt_ns),
         responder: responder.parse().expect("an address"),
+        kind: AnswerKind::Echo,
         icmp_type: 0,
         icmp_code: 0,
         hop_limit: Some(57),
+        traffic_class: Some(0),
         mismatch_at: None,
     })
 }

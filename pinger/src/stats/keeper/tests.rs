@@ -19,7 +19,7 @@ fn keeper(flood: bool) -> StatsKeeper {
         interval_ns: 10 * MS,
         timeout_ns: 100 * MS,
         size: 16,
-        ttl: 64,
+        ..Destination::echo("192.0.2.9".parse().unwrap())
     };
     let destinations = [destination.clone(), destination];
     let facts = FlowFacts {
@@ -40,11 +40,12 @@ fn event(kind: EventKind, sequence: u64, tx_ns: u64, rx_ns: u64) -> Event {
         identifier: 77,
         mismatch_at: PAYLOAD_MATCHES,
         kind: kind as u8,
+        answer: AnswerKind::Echo as u8,
         icmp_type: ICMP_ECHO_REPLY,
         icmp_code: 0,
         hop_limit: 61,
         traffic_class: 0,
-        reserved: [0; 3],
+        reserved: [0; 2],
     }
 }
 
@@ -69,15 +70,18 @@ fn a_reply_is_a_result_with_all_its_times() {
     let answer = Answer {
         rtt_ns: Some(900),
         responder: "192.0.2.9".parse().unwrap(),
+        kind: AnswerKind::Echo,
         icmp_type: ICMP_ECHO_REPLY,
         icmp_code: 0,
         hop_limit: Some(61),
+        traffic_class: Some(0),
         mismatch_at: Some(9),
     };
     let expected = ProbeResult {
         flow: FLOW,
         sequence: 2,
         identifier: 77,
+        ttl: 64,
         due_ns,
         tx_ns: due_ns + 5,
         outcome: Outcome::Reply,

@@ -1,3 +1,5 @@
+use pinger_ebpf::layout::AnswerKind;
+
 use super::super::testing;
 use super::*;
 use crate::destination::{FlowIndex, Protocol};
@@ -13,7 +15,7 @@ fn destination(name: &str, address: &str) -> Destination {
         interval_ns: 1_000_000_000,
         timeout_ns: 1_000_000_000,
         size: 56,
-        ttl: 64,
+        ..Destination::echo(address)
     }
 }
 
@@ -21,9 +23,11 @@ fn answer_of(responder: &str) -> Answer {
     Answer {
         rtt_ns: Some(123_400),
         responder: responder.parse().unwrap(),
+        kind: AnswerKind::Echo,
         icmp_type: 0,
         icmp_code: 0,
         hop_limit: Some(64),
+        traffic_class: Some(0),
         mismatch_at: None,
     }
 }
@@ -33,6 +37,7 @@ fn result(flow: u32, outcome: Outcome, answer: Option<Answer>) -> ProbeResult {
         flow: FlowIndex(flow),
         sequence: 65_537,
         identifier: 7,
+        ttl: 64,
         due_ns: 0,
         tx_ns: 0,
         outcome,
