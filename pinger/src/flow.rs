@@ -1,15 +1,16 @@
 //! Destinations as flows: what is constant on the wire, and how the kernel program finds it.
 //!
-//! In: destinations and their identifiers. Out: the keys and values of the kernel program's flow
+//! In: destinations, their identifiers, the run's secret. Out: the keys and values of the kernel program's flow
 //! table, the runs of slots, and the prepared frames. Pure.
 
 use std::net::IpAddr;
 
-use pinger_ebpf::layout::{Flow, FlowKey, Payload};
+use pinger_ebpf::identity::flow_check;
+use pinger_ebpf::layout::{Flow, FlowKey, PROTOCOL_UDP, Payload};
 
 use crate::destination::{Destination, FlowIndex, wire_address};
 use crate::flight::{RUN_MAX, Runs, run_len};
-use crate::packet::{self, Frames};
+use crate::packet::{Frames, Payloads};
 use crate::schedule::Schedule;
 
 /// In a flood, the slots of all flows together: as many probes as may be sent within a second's
@@ -20,25 +21,33 @@ const FLOOD_SLOTS: u64 = 1 << 20;
 pub struct Flows {
     destinations: Vec<Destination>,
     identifiers: Vec<u16>,
-    payload: Payload,
+    secret: [u64; 2],
+    payloads: Payloads,
 }
 
+/// The shortest payload of UDP that holds a sequence, see
+/// [`Prefix`](pinger_ebpf::identity::Prefix). With a shorter one, only one probe may be in flight.
+pub const UDP_SEQUENCE_SIZE: u16 = 4;
+
 impl Flows {
-    /// Flows for destinations with an identifier each.
+    /// Flows for destinations with an identifier each; `secret` is that of the run.
     ///
     /// # Panics
     ///
-    /// If the two lists differ in length.
-    pub fn new(destinations: Vec<Destination>, identifiers: Vec<u16>) -> Self {
+    /// If the two lists differ in length, or if there are more different payloads than
+    /// [`PAYLOADS_MAX`](crate::packet::PAYLOADS_MAX), which `config` refuses.
+    pub fn new(destinations: Vec<Destination>, identifiers: Vec<u16>, secret: [u64; 2]) -> Self {
         assert_eq!(
             destinations.len(),
             identifiers.len(),
             "an identifier for each destination"
         );
+        let payloads = Payloads::of(&destinations);
         Self {
             destinations,
             identifiers,
-            payload: packet::pattern(),
+            secret,
+            payloads,
         }
     }
 
@@ -52,9 +61,9 @@ impl Flows {
         &self.identifiers
     }
 
-    /// What all probes carry behind their cookies.
-    pub fn payload(&self) -> &Payload {
-        &self.payload
+    /// What probes carry behind their own bytes; each [`Flow`] says which is its.
+    pub fn payloads(&self) -> &[Payload] {
+        self.payloads.arrays()
     }
 
     /// A run of slots for each flow, as long as its interval and timeout ask for.
@@ -73,14 +82,20 @@ impl Flows {
 
     fn in_flight_max(&self, schedule: &Schedule) -> impl Iterator<Item = u64> {
         let flood = (FLOOD_SLOTS / self.destinations.len().max(1) as u64).clamp(2, RUN_MAX);
-        (0..self.destinations.len() as u32).map(move |index| {
-            let cycle = schedule.cycle_of(FlowIndex(index));
-            if cycle.interval_ns == 0 {
-                flood
-            } else {
-                cycle.in_flight_max()
-            }
-        })
+        (0_u32..)
+            .zip(&self.destinations)
+            .map(move |(index, destination)| {
+                let cycle = schedule.cycle_of(FlowIndex(index));
+                if destination.protocol.number() == PROTOCOL_UDP
+                    && destination.size < UDP_SEQUENCE_SIZE
+                {
+                    1
+                } else if cycle.interval_ns == 0 {
+                    flood
+                } else {
+                    cycle.in_flight_max()
+                }
+            })
     }
 
     /// The kernel program's flow table.
@@ -100,8 +115,8 @@ impl Flows {
                 slot_base: run.base,
                 slot_mask: run.mask,
                 payload_len: destination.size,
-                payload: 0,
-                check: 1,
+                payload: self.payloads.index(index as usize),
+                check: flow_check(self.secret, index),
                 reserved: 0,
             };
             (key, flow)
@@ -116,19 +131,13 @@ impl Flows {
 
     /// The prepared frames; `source` gives the address each flow is probed from.
     pub fn frames(&self, source: impl Fn(FlowIndex) -> IpAddr) -> Frames {
-        Frames::prepare(&self.destinations, &self.identifiers, source, &self.payload)
+        Frames::prepare(&self.destinations, &self.identifiers, self.secret, source)
     }
 
     /// Prepares one flow's frame anew, for another source address.
     pub fn readdress(&self, frames: &mut Frames, flow: FlowIndex, source: IpAddr) {
         let index = flow.0 as usize;
         let destination = &self.destinations[index];
-        frames.readdress(
-            flow,
-            destination,
-            source,
-            self.identifiers[index],
-            &self.payload,
-        );
+        frames.readdress(flow, destination, source, self.identifiers[index]);
     }
 }
