@@ -83,7 +83,8 @@ pub fn identifiers(
                 hasher.write(&wire_address(destination.address));
                 hasher.write(&[destination.protocol as u8]);
                 // Counting on from one random start is unique without a search.
-                upper | (hasher.finish() as u16).wrapping_add(turn as u16) % FLOWS_PER_ADDRESS_MAX
+                let lower = (hasher.finish() as u16).wrapping_add(turn as u16);
+                upper | (lower % FLOWS_PER_ADDRESS_MAX)
             }
         }
     };

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::destination::ProtocolName;
 
 fn spec(host: &str) -> DestinationSpec {
     DestinationSpec {
@@ -13,6 +14,13 @@ fn spec(host: &str) -> DestinationSpec {
         timeout_ns: 2_000_000,
         size: 56,
         ttl: 64,
+        protocol: ProtocolName::Icmp,
+        port: 0,
+        data: None,
+        traffic_class: 0,
+        dont_fragment: true,
+        from: None,
+        interface: None,
     }
 }
 
