@@ -141,3 +141,78 @@ impl Flows {
         frames.readdress(flow, destination, source, self.identifiers[index]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pinger_ebpf::layout::PROTOCOL_ICMP6;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::destination::Protocol;
+
+    const SECRET: [u64; 2] = [3, 4];
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    fn destination(address: &str, protocol: Protocol, size: u16, data: &[u8]) -> Destination {
+        let address = address.parse().unwrap();
+        Destination {
+            protocol,
+            port: if protocol.has_port() { 7 } else { 0 },
+            size,
+            timeout_ns: SECOND_NS,
+            data: (!data.is_empty()).then(|| data.into()),
+            ..Destination::echo(address)
+        }
+    }
+
+    fn flows() -> (Flows, Schedule) {
+        let destinations = vec![
+            destination("2001:db8::1", Protocol::Icmp6, 56, b""),
+            destination("192.0.2.1", Protocol::Udp, 3, b"abc"),
+            destination("192.0.2.1", Protocol::Udp, 4, b"abc"),
+            destination("192.0.2.1", Protocol::Tcp, 0, b""),
+        ];
+        let schedule = Schedule::new(&destinations, 0, false);
+        let identifiers = vec![0x1234, 50_001, 50_002, 50_003];
+        (Flows::new(destinations, identifiers, SECRET), schedule)
+    }
+
+    #[test]
+    fn the_table_says_what_is_on_the_wire() {
+        let (flows, schedule) = flows();
+        let table = flows.table(&flows.runs(&schedule));
+        let found: Vec<_> = table
+            .iter()
+            .map(|(key, flow)| {
+                let own = (key.protocol, key.identifier, key.port);
+                (own, flow.payload_len, flow.payload)
+            })
+            .collect();
+        let expected = [
+            ((PROTOCOL_ICMP6, 0x1234, 0), 56, 0),
+            ((PROTOCOL_UDP, 50_001, 7), 3, 1),
+            ((PROTOCOL_UDP, 50_002, 7), 4, 1),
+            ((6, 50_003, 7), 0, 0),
+        ];
+        assert_eq!(found, expected);
+        for (index, (_, flow)) in (0..).zip(&table) {
+            assert_eq!(flow.index, index);
+            assert_eq!(flow.check, flow_check(SECRET, index));
+        }
+        let data: Vec<_> = flows
+            .payloads()
+            .iter()
+            .map(|p| &p.as_bytes()[..5])
+            .collect();
+        assert_eq!(data, [&[0, 1, 2, 3, 4][..], b"abc\0\0"]);
+    }
+
+    #[test]
+    fn datagrams_without_a_number_are_in_flight_one_by_one() {
+        let (flows, schedule) = flows();
+        let runs = flows.runs(&schedule);
+        let masks: Vec<_> = (0..4).map(|flow| runs.of(FlowIndex(flow)).mask).collect();
+        assert_eq!(masks, [3, 0, 3, 3]);
+        assert_eq!(flows.slots(&schedule), 13);
+    }
+}

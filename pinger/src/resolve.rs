@@ -298,15 +298,10 @@ impl Gather {
             .iter()
             .map(IpAddr::to_canonical)
             .find(|ip| self.wanted(spec, *ip));
-        match (first, self.family.or(family_from(spec))) {
-            (Some(address), _) => self.block(spec, Some(name), std::iter::once(address)),
-            (None, Some(family)) if !addresses.is_empty() => {
-                self.problems.push(Problem::OtherFamily {
-                    host: host(),
-                    family,
-                });
-            }
-            (None, _) => {
+        match first {
+            Some(address) => self.block(spec, Some(name), std::iter::once(address)),
+            None if !addresses.is_empty() => self.other_family(spec),
+            None => {
                 let reason = "the resolver knows the name, but no address".to_owned();
                 self.problems.push(Problem::Unresolved {
                     host: host(),
@@ -328,12 +323,7 @@ impl Gather {
         for address in addresses {
             if !self.wanted(spec, address) {
                 // All addresses of a block are of one family.
-                if let Some(family) = self.family.or(family_from(spec)) {
-                    self.problems.push(Problem::OtherFamily {
-                        host: host(),
-                        family,
-                    });
-                }
+                self.other_family(spec);
                 break;
             }
             if let Err(mistake) = check_address(address) {
@@ -372,6 +362,22 @@ impl Gather {
                 first,
             });
         }
+    }
+
+    /// Tells that there is no address of the only family that will do.
+    fn other_family(&mut self, spec: &DestinationSpec) {
+        let host = spec.host.clone();
+        self.problems.push(match (&spec.from, self.family) {
+            (Some(destination::From::Address(from)), _) => Problem::Unfit {
+                host,
+                reason: format!(
+                    "it has no {} address, and its probes are to come from {from}",
+                    if from.is_ipv4() { "IPv4" } else { "IPv6" }
+                ),
+            },
+            (_, Some(family)) => Problem::OtherFamily { host, family },
+            (_, None) => unreachable!("any family will do for {host}"),
+        });
     }
 
     /// Whether an address is of the family asked for, and of that of where the probes come from.

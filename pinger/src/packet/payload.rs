@@ -53,10 +53,10 @@ fn array(data: Option<&[u8]>, size: u16) -> Payload {
     }
 }
 
-/// What two destinations must have in common to share a payload. The built-in pattern is the same
-/// at any size, because nothing of it is left at the end.
-pub fn payload_key(data: Option<&[u8]>, size: u16) -> Option<(&[u8], u16)> {
-    data.map(|data| (data, size))
+/// What two destinations must have in common to share a payload: the data and how often it fits,
+/// because behind that all is zero. The built-in pattern is the same at any size.
+pub fn payload_key(data: Option<&[u8]>, size: u16) -> Option<(&[u8], usize)> {
+    data.map(|data| (data, usize::from(size) / data.len()))
 }
 
 /// The different payloads of some destinations, and which destination has which.
@@ -135,7 +135,7 @@ mod tests {
         };
         let payloads = Payloads::of(&[
             destination(None, 56),
-            destination(Some(b"abc"), 8),
+            destination(Some(b"abc"), 7),
             destination(None, 1400),
             destination(Some(b"abc"), 9),
             destination(Some(b"abc"), 8),

@@ -4,8 +4,8 @@
 use super::super::value::{
     IN_FLIGHT_MAX, INTERVAL_DEFAULT_NS, SIZE_DEFAULT, TIMEOUT_DEFAULT_NS, TTL_DEFAULT,
 };
-use super::super::{Asked, DestinationSpec, ProbeSettings, Settings, show_duration};
-use crate::destination::{ProtocolName, Written};
+use super::super::{Asked, DestinationSpec, Family, ProbeSettings, Settings, show_duration};
+use crate::destination::{self, ProtocolName, Written};
 use crate::flow::UDP_SEQUENCE_SIZE;
 use crate::mistake::{Mistake, counted};
 
@@ -65,6 +65,8 @@ impl Layers<'_> {
             (None, 0)
         };
         let (interval_ns, timeout_ns) = self.timing(own, protocol, size)?;
+        let from = self.pick(own, |s| s.from.clone());
+        self.check_from(from.as_ref())?;
         // One that the command line names is the run's.
         let interface = match self.command_line.interface {
             Some(_) => None,
@@ -82,9 +84,26 @@ impl Layers<'_> {
             data,
             traffic_class: self.pick(own, |s| s.traffic_class).unwrap_or(0),
             dont_fragment: self.pick(own, |s| s.dont_fragment).unwrap_or(true),
-            from: self.pick(own, |s| s.from.clone()),
+            from,
             interface,
         })
+    }
+
+    /// Refuses an address to come from that is not of the only family asked for.
+    fn check_from(&self, from: Option<&destination::From>) -> Result<(), Mistake> {
+        let family = self.command_line.family.or(self.file.family);
+        match (from, family) {
+            (Some(destination::From::Address(from)), Some(family))
+                if from.is_ipv4() != (family == Family::Ipv4) =>
+            {
+                Err(Mistake::new(
+                    format!("probes cannot come from {from}: only the other family is asked for"),
+                    "Choose another address to come from, or leave -4 and -6 out (in the config file\n\
+                     family).",
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Payload bytes: as asked for, but never less than the data; of data alone, its length.

@@ -400,7 +400,12 @@ fn every_option_of_a_destination_arrives() {
 }
 
 /// File, beginning of what is said, part of the advice.
-const NEEDS: [(&str, &str, &str); 12] = [
+const NEEDS: [(&str, &str, &str); 13] = [
+    (
+        "family = \"ipv6\"\nfrom = \"192.0.2.1\"\ndestinations = [\"a\"]",
+        "p.toml:3:17: probes cannot come from 192.0.2.1: only the other family",
+        "-4 and -6",
+    ),
     (
         "destinations = [\"tcp://a.example\"]",
         "p.toml:1:17: \"tcp://a.example\" names no port, and TCP needs one",
