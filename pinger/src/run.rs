@@ -136,7 +136,12 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     }
     let entropy = random().map_err(system("draw random numbers"))?;
     let destinations: Arc<[_]> = way.destinations.clone().into();
-    let identifiers = destination::identifiers(options.source.id, entropy[2], &destinations);
+    let identifiers = destination::identifiers(
+        options.source.id,
+        entropy[2],
+        &destination::LocalPorts::default(),
+        &destinations,
+    );
     let machine = Machine::load(options, &way, identifiers, [entropy[0], entropy[1]])?;
     let info = run_info(&way, machine.mode().to_string());
     let store = open_store(options, &destinations, &info)?;

@@ -69,8 +69,8 @@ fn lists_are_read_from_standard_input() {
         b"192.0.2.1\n10.0.0.0/33\nhost:80\n",
         "pinger: standard input:2: \"10.0.0.0/33\": the prefix length \"33\" is not a number from \
          0 to 32\n  A block is written like 10.0.0.0/24.\n\
-         pinger: standard input:3: \"host:80\" names a port, and an echo has none\n  \
-         Give the host alone: host\n",
+         pinger: standard input:3: \"host:80\" names a port, but not the protocol\n  \
+         Write tcp://host:80 or udp://host:80, or the host alone: host\n",
     );
     let not_text = "pinger: the list of destinations standard input is not text in UTF-8\n  \
                     Is it the right file?\n";

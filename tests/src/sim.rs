@@ -122,7 +122,7 @@ impl<'a> World<'a> {
         let identifiers: Vec<u16> = destinations.iter().map(|_| rng.draw() as u16).collect();
         let secret = [rng.draw(), rng.draw()];
         let schedule = Schedule::new(&destinations, START_NS, run.flood);
-        let flows = Flows::new(destinations.clone(), identifiers.clone());
+        let flows = Flows::new(destinations.clone(), identifiers.clone(), secret);
         let runs = flows.runs(&schedule);
         let slots = Slots((0..runs.slots()).map(|_| AtomicSlot::default()).collect());
         let places = places(&destinations);

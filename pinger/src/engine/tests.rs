@@ -11,7 +11,6 @@ use super::*;
 use crate::destination::{Destination, Protocol};
 use crate::flight::Runs;
 use crate::link::Refused;
-use crate::packet;
 
 const MS: u64 = 1_000_000;
 const START_NS: u64 = 5_000 * MS;
@@ -101,7 +100,7 @@ impl Bench {
         let schedule = Schedule::new(&destinations, START_NS, false);
         let source = "192.0.2.1".parse().unwrap();
         let identifiers = vec![7; flows];
-        let frames = Frames::prepare(&destinations, &identifiers, |_| source, &packet::pattern());
+        let frames = Frames::prepare(&destinations, &identifiers, [1, 2], |_| source);
         let mut runs = Runs::default();
         for flow in 0..flows {
             runs.push(schedule.cycle_of(FlowIndex(flow as u32)).in_flight_max());

@@ -88,7 +88,7 @@ impl Way {
     ) -> Result<IpAddr, String> {
         let Destination {
             name,
-            address,
+            protocol,
             size,
             ..
         } = destination;
@@ -104,7 +104,7 @@ impl Way {
         } else {
             route.mtu.min(self.link.mtu)
         };
-        let size_max = packet::size_max(*address, mtu);
+        let size_max = packet::size_max(*protocol, mtu);
         if *size > size_max {
             return Err(skipped(&format!(
                 "a payload of {size} bytes does not fit the MTU of {mtu}; ask for {size_max} or less"

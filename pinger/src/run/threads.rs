@@ -85,7 +85,7 @@ impl Machine {
         secret: [u64; 2],
     ) -> Result<Self, RunError> {
         let schedule = Schedule::new(&way.destinations, 0, options.flood);
-        let flows = Arc::new(Flows::new(way.destinations.clone(), identifiers));
+        let flows = Arc::new(Flows::new(way.destinations.clone(), identifiers, secret));
         let max = FLIGHT_MEMORY_MAX / size_of::<Slot>() as u64;
         let slots = flows.slots(&schedule);
         if slots > max {
@@ -94,7 +94,7 @@ impl Machine {
         let runs = flows.runs(&schedule);
         let mut program = Program::load(&Plan {
             flows: &flows.table(&runs),
-            payloads: std::slice::from_ref(flows.payload()),
+            payloads: flows.payloads(),
             slots: runs.slots(),
             settings: Settings {
                 secret,
@@ -105,7 +105,7 @@ impl Machine {
         let frames = way
             .destinations
             .iter()
-            .map(|d| packet::frame_len(d.address, d.size));
+            .map(|d| packet::frame_len(d.protocol, d.size));
         let (name, index) = (&way.link.name, way.link.index);
         let socket = Xsk::open(name, index, QUEUE, frames.max().unwrap_or(0))?;
         let mode = program.attach(name, index)?;
