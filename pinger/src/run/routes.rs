@@ -7,15 +7,13 @@ use crossbeam_channel::Receiver;
 
 use super::RunError;
 use crate::destination::{Destination, FlowIndex};
+use crate::mistake;
 use crate::packet;
 use crate::route::{HopView, Link, NoRoute, Route, RouteTable, RouteUpdate, most_used_link};
 use crate::wire::netlink::{Netlink, RouteKeeper, RouteNotice};
 
 /// How long the neighbours may take to answer before probing begins without them.
 const NEIGHBOURS_WAIT: Duration = Duration::from_secs(3);
-
-/// The most reasons shown when no destination can be reached.
-const REASONS_MAX: usize = 5;
 
 /// The way out: the interface, and the destinations that can be reached through it.
 pub(super) struct Way {
@@ -67,7 +65,7 @@ impl Way {
         }
         if way.destinations.is_empty() {
             return Err(RunError::NothingToProbe {
-                reasons: indented(&way.problems),
+                reasons: mistake::reasons(&way.problems),
             });
         }
         Ok(way)
@@ -156,18 +154,6 @@ fn nothing_left(destinations: &[Destination], routes: &[Result<Route, NoRoute>])
         })
         .collect();
     RunError::NothingToProbe {
-        reasons: indented(&problems),
+        reasons: mistake::reasons(&problems),
     }
-}
-
-fn indented(problems: &[String]) -> String {
-    let mut text: String = problems
-        .iter()
-        .take(REASONS_MAX)
-        .map(|problem| format!("\n  {problem}"))
-        .collect();
-    if problems.len() > REASONS_MAX {
-        text.push_str(&format!("\n  … and {} more", problems.len() - REASONS_MAX));
-    }
-    text
 }
