@@ -7,6 +7,7 @@
 mod gather;
 mod kernel_log;
 mod notes;
+mod outlets;
 mod routes;
 mod sender;
 mod show;
@@ -21,7 +22,7 @@ use thiserror::Error;
 
 pub use self::signals::EXIT_INTERRUPTED;
 
-use self::gather::Rows;
+use self::outlets::Rows;
 use self::routes::Way;
 use self::show::Show;
 use self::signals::Watch;

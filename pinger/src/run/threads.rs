@@ -9,9 +9,10 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use pinger_ebpf::layout::{Settings, Slot};
 use thiserror::Error;
 
-use super::gather::{Gatherer, Outlets, Request, Rows};
+use super::gather::{Gatherer, Request};
 use super::kernel_log::KernelLog;
 use super::notes;
+use super::outlets::{Outlets, Rows};
 use super::routes::{Kept, Way};
 use super::sender::{Control, Sender};
 use super::{RunError, system};
