@@ -94,18 +94,24 @@ struct Readings {
     end: u64,
     /// How many turns there are in all.
     turns: u64,
+    /// The most turns from `end` to `next`: with more, a flow would have more probes in flight
+    /// than slots.
+    capacity: u64,
 }
 
 impl Readings {
-    fn of(cycle: &Cycle, limits: &Limits) -> Self {
+    fn of<M: AsRef<[AtomicSlot]>>(cycle: &Cycle, limits: &Limits, flight: &Flight<M>) -> Self {
         let by_count = limits.count.map(|count| count.saturating_mul(cycle.len()));
         let turns = by_count
             .unwrap_or(u64::MAX)
             .min(cycle.turns_before(limits.until_ns));
+        let flows = (0..cycle.len()).map(|turn| cycle.turn(turn).flow);
+        let run = flows.map(|flow| flight.run(flow)).min().unwrap_or(0);
         Self {
             next: 0,
             end: 0,
             turns,
+            capacity: run * cycle.len(),
         }
     }
 }
@@ -173,7 +179,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let readings = schedule
             .cycles()
             .iter()
-            .map(|cycle| Readings::of(cycle, &limits))
+            .map(|cycle| Readings::of(cycle, &limits, &flight))
             .collect();
         let queued = Vec::with_capacity(limits.batch);
         Self {
@@ -242,8 +248,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let finished = self.finished(index);
         let cycle = &self.schedule.cycles()[index];
         let readings = &mut self.readings[index];
-        let capacity = self.flight.run(cycle.turn(readings.next).flow) * cycle.len();
-        let full = readings.next - readings.end >= capacity;
+        let full = readings.next - readings.end >= readings.capacity;
         // Answered probes need not wait for their timeout where we want to be done with them, or
         // where their slots are needed.
         let eager = finished || cycle.interval_ns == 0 || full;
@@ -332,8 +337,12 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
     /// to two notes for each probe), and, in a flood, under the limit of probes in flight.
     fn may_send(&self, index: usize, sink: &impl Sink) -> bool {
         let cycle = &self.schedule.cycles()[index];
-        let Readings { next, end, .. } = self.readings[index];
-        let capacity = self.flight.run(cycle.turn(next).flow) * cycle.len();
+        let Readings {
+            next,
+            end,
+            capacity,
+            ..
+        } = self.readings[index];
         // Neither is ever too low: the gatherer tells of answers a nap late, and behind a probe
         // that is lost `end` stands still for a timeout.
         let told = self.sent.saturating_sub(self.ended + sink.answered());
