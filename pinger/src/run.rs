@@ -133,13 +133,16 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     }
     let (routes, silent) = way.keep()?;
     for hop in silent {
-        show::say(Level::Warning, &show::silent_hop(&hop, &way.link));
+        show::say(
+            Level::Warning,
+            &show::silent_hop(&hop, way.interface(hop.key.link)),
+        );
     }
     let entropy = random().map_err(system("draw random numbers"))?;
     let destinations: Arc<[_]> = way.destinations.clone().into();
     let identifiers = destination::identifiers(options.source.id, entropy[2], &destinations);
     let machine = Machine::load(options, &way, identifiers, [entropy[0], entropy[1]])?;
-    let info = run_info(&way, machine.mode().to_string());
+    let info = run_info(&way, machine.mode(&way));
     let store = open_store(options, &destinations, &info)?;
     let header = header(options, &way, &info, store.as_ref());
     let show = Show::open(options, header, &destinations);
@@ -174,7 +177,7 @@ fn run_info(way: &Way, mode: String) -> RunInfo {
         run: wall_offset_ns
             .saturating_add_unsigned(clock::now_ns())
             .unsigned_abs(),
-        interface: way.link.name.clone(),
+        interface: way.interfaces(),
         mode,
         wall_offset_ns,
         address: way.sources.first().copied(),
@@ -204,7 +207,7 @@ fn header(options: &RunOptions, way: &Way, info: &RunInfo, store: Option<&Store>
     let intervals = way.destinations.iter().map(|d| d.interval_ns);
     RunHeader {
         version: env!("CARGO_PKG_VERSION").into(),
-        interface: way.link.name.clone(),
+        interface: way.interfaces(),
         mode: info.mode.clone(),
         store: store
             .map(|store| store.description().to_owned())

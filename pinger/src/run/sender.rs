@@ -33,7 +33,8 @@ pub(super) struct Control {
 /// All that the sender thread owns.
 pub(super) struct Sender<L> {
     pub(super) engine: Engine<SlotMemory>,
-    pub(super) link: L,
+    /// In the places that the heads name.
+    pub(super) links: Vec<L>,
     pub(super) notes: NoteSink,
     pub(super) updates: Receiver<RouteUpdate>,
     pub(super) flows: Arc<Flows>,
@@ -67,7 +68,7 @@ impl<L: Link> Sender<L> {
             }
             let poll = self
                 .engine
-                .poll(&clock::now_ns, &mut self.link, &mut self.notes);
+                .poll(&clock::now_ns, &mut self.links, &mut self.notes);
             let Poll::At(wake_ns) = poll else { break };
             if self.control.abort.load(Ordering::Relaxed) {
                 break;

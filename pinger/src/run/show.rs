@@ -10,7 +10,7 @@ use super::threads::{Left, Threads};
 use super::{Ended, RunError, STORE_CLOSE_MAX};
 use crate::config::{RunOptions, StoreChoice};
 use crate::destination::Destination;
-use crate::route::{HopState, HopView, Link};
+use crate::route::{HopState, HopView};
 use crate::stats::RowCounts;
 use crate::store::{self, Store};
 use crate::view::{self, Action, Level, RunHeader, SnapshotDetail, Summary, View, picture};
@@ -28,14 +28,15 @@ pub(super) fn say(level: Level, text: &str) {
 }
 
 /// What to say of a next hop that has not answered before probing begins.
-pub(super) fn silent_hop(hop: &HopView, link: &Link) -> String {
+pub(super) fn silent_hop(hop: &HopView, interface: &str) -> String {
     let state = match hop.state {
         HopState::Unreachable => "does not answer",
         HopState::Pending | HopState::Ready(_) => "has not answered yet",
     };
     format!(
-        "{} on {} {state}: probes of {} destinations through it count as errors until it does",
-        hop.key.next_hop, link.name, hop.flows
+        "{} on {interface} {state}: probes of {} destinations through it count as errors until it \
+         does",
+        hop.key.next_hop, hop.flows
     )
 }
 

@@ -29,7 +29,7 @@ use crate::wire::clock;
 use crate::wire::realtime::{self, RealtimeReport, Rest};
 use crate::wire::xsk::Xsk;
 
-/// The queue of the interface that probes leave through.
+/// The queue of each interface that probes leave through.
 const QUEUE: u32 = 0;
 
 /// In a flood, the most probes in flight: enough to keep a busy peer busy, few enough that the
@@ -56,15 +56,17 @@ pub struct TooManySlots {
     max: u64,
 }
 
-/// Everything between the options and the threads: flows, schedule, kernel program and socket.
+/// Everything between the options and the threads: flows, schedule, kernel program and sockets.
 pub(super) struct Machine {
     flows: Arc<Flows>,
     schedule: Schedule,
     runs: Runs,
     program: Program,
-    socket: Xsk,
+    /// One for each interface, in the places that heads name.
+    sockets: Vec<Xsk>,
     secret: [u64; 2],
-    mode: Mode,
+    /// How the program is attached to each interface.
+    modes: Vec<Mode>,
 }
 
 /// What else the threads need.
@@ -78,7 +80,7 @@ pub(super) struct Crew {
 }
 
 impl Machine {
-    /// Loads and attaches the kernel program and opens the socket.
+    /// Loads the kernel program, attaches it to each interface and opens the sockets.
     pub(super) fn load(
         options: &RunOptions,
         way: &Way,
@@ -107,23 +109,26 @@ impl Machine {
             .destinations
             .iter()
             .map(|d| packet::frame_len(d.address, d.size));
-        let (name, index) = (&way.link.name, way.link.index);
-        let socket = Xsk::open(name, index, QUEUE, frames.max().unwrap_or(0))?;
-        let mode = program.attach(name, index)?;
+        let frame_len = frames.max().unwrap_or(0);
+        let (mut sockets, mut modes) = (Vec::new(), Vec::new());
+        for link in &way.links {
+            sockets.push(Xsk::open(&link.name, link.index, QUEUE, frame_len)?);
+            modes.push(program.attach(&link.name, link.index)?);
+        }
         Ok(Self {
             flows,
             schedule,
             runs,
             program,
-            socket,
+            sockets,
             secret,
-            mode,
+            modes,
         })
     }
 
-    /// How the kernel program is attached.
-    pub(super) fn mode(&self) -> Mode {
-        self.mode
+    /// How the kernel program is attached: one word for all interfaces if it is the same.
+    pub(super) fn mode(&self, way: &Way) -> String {
+        describe_modes(way.links.iter().map(|link| link.name.as_str()), &self.modes)
     }
 
     /// Starts the threads; the first probe leaves a moment later.
@@ -168,7 +173,7 @@ impl Machine {
         };
         let sender = Sender {
             engine: self.engine(options, way, until_ns)?,
-            link: self.socket,
+            links: self.sockets,
             notes: sink,
             updates: kept.updates.clone(),
             flows: self.flows,
@@ -240,6 +245,19 @@ impl Machine {
             self.secret,
             limits,
         ))
+    }
+}
+
+fn describe_modes<'a>(names: impl Iterator<Item = &'a str>, modes: &[Mode]) -> String {
+    match modes {
+        [first, rest @ ..] if rest.iter().all(|mode| mode == first) => first.to_string(),
+        _ => {
+            let of_each: Vec<_> = names
+                .zip(modes)
+                .map(|(name, mode)| format!("{name}: {mode}"))
+                .collect();
+            of_each.join(", ")
+        }
     }
 }
 
@@ -336,4 +354,18 @@ fn joined<T>(thread: JoinHandle<T>) -> T {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_named_once_if_they_are_the_same() {
+        let describe = |modes: &[Mode]| describe_modes(["eth0", "eth1"].into_iter(), modes);
+        assert_eq!(describe(&[Mode::Native]), "native XDP");
+        assert_eq!(describe(&[Mode::Generic; 2]), "generic XDP");
+        let mixed = describe(&[Mode::Native, Mode::Generic]);
+        assert_eq!(mixed, "eth0: native XDP, eth1: generic XDP");
+    }
 }
