@@ -274,11 +274,12 @@ fn a_source_that_is_named_is_kept_and_rules_see_all_of_the_packet() {
     let rules = [
         "rule add from 203.0.113.98 lookup 100",
         "rule add ipproto tcp dport 443 lookup 100",
-        "rule add tos 0xb8 lookup 100",
+        "rule add tos 0x10 lookup 100",
         "route add 198.51.100.0/24 via 203.0.113.1 table 100",
         "-6 rule add from 2001:db8::98 lookup 100",
         "-6 route add 2001:db8:1::/64 via 2001:db8::2 table 100",
-        "address add 2001:db8::98/64 dev p0 nodad",
+        // Deprecated, so that it is no route's own choice.
+        "address add 2001:db8::98/64 dev p0 nodad preferred_lft 0",
     ];
     for rule in rules {
         net.prober.ip(rule);
@@ -294,9 +295,8 @@ fn a_source_that_is_named_is_kept_and_rules_see_all_of_the_packet() {
         port,
         ..plain
     };
-    let marked = RouteQuery {
-        // With ECN bits, which rules do not see.
-        traffic_class: 0xbb,
+    let marked = |traffic_class| RouteQuery {
+        traffic_class,
         ..plain
     };
     net.ask(|netlink| {
@@ -318,7 +318,9 @@ fn a_source_that_is_named_is_kept_and_rules_see_all_of_the_packet() {
             ),
             (tcp(443), second, "203.0.113.1", "203.0.113.99"),
             (tcp(80), first, "192.0.2.1", "192.0.2.99"),
-            (marked, second, "203.0.113.1", "203.0.113.99"),
+            // With ECN bits, which rules do not see, nor does the kernel take them.
+            (marked(0x13), second, "203.0.113.1", "203.0.113.99"),
+            (marked(0xbb), first, "192.0.2.1", "192.0.2.99"),
             (plain6, first, "2001:db8::1", "2001:db8::99"),
             (
                 from("2001:db8::98", plain6),

@@ -179,8 +179,8 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// The addresses of this network namespace's interfaces, in the kernel's order: the one that
-    /// it prefers to send from comes first of its interface and family.
+    /// The addresses of this network namespace's interfaces, in the kernel's order, which is that
+    /// of `ip address`.
     ///
     /// # Errors
     /// [`NetlinkError`] if the kernel cannot be asked.
