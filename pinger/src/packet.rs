@@ -152,6 +152,18 @@ impl Frames {
         );
         len
     }
+
+    /// Placeholder: the probe's own frame.
+    pub fn write_reset(
+        &self,
+        flow: FlowIndex,
+        head: &[u8; ETHERNET_LEN],
+        sequence: u64,
+        cookie: u64,
+        buffer: &mut [u8],
+    ) -> usize {
+        self.write(flow, head, sequence, cookie, buffer)
+    }
 }
 
 impl Patch {
