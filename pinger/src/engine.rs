@@ -269,6 +269,51 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         if done { Poll::Done } else { Poll::At(wake_ns) }
     }
 
+    /// Sends the RSTs that close the connections which these TCP probes have half opened. Returns
+    /// how many could not be sent.
+    ///
+    /// # Panics
+    ///
+    /// If a head names a place where no link is.
+    pub fn reset(
+        &mut self,
+        probes: impl Iterator<Item = (FlowIndex, u64)>,
+        links: &mut [impl Link],
+    ) -> u64 {
+        let mut failed = 0;
+        let mut queued = [0_u64; LINKS_MAX];
+        for (flow, sequence) in probes {
+            match self.queue_reset(flow, sequence, links) {
+                Some(link) => queued[usize::from(link.0)] += 1,
+                None => failed += 1,
+            }
+        }
+        let refused = self.flush_used(links);
+        for (place, count) in (0..).map(LinkPlace).zip(queued) {
+            failed += if refused.contains(place) { count } else { 0 };
+        }
+        failed
+    }
+
+    /// Writes a RST and queues it. Returns the link, or `None` if there is no way or no memory.
+    fn queue_reset(
+        &mut self,
+        flow: FlowIndex,
+        sequence: u64,
+        links: &mut [impl Link],
+    ) -> Option<LinkPlace> {
+        let head = self.heads.of(flow)?;
+        let link = &mut links[usize::from(head.link.0)];
+        let buffer = link.frame()?;
+        let cookie = cookie(self.secret, flow.0, sequence);
+        let len = self
+            .frames
+            .write_reset(flow, &head.bytes, sequence, cookie, buffer);
+        link.submit(len);
+        self.used.insert(head.link);
+        Some(head.link)
+    }
+
     /// Whether a cycle sends no more.
     fn finished(&self, index: usize) -> bool {
         self.stopping || self.readings[index].next >= self.readings[index].turns

@@ -8,6 +8,7 @@ mod gather;
 mod kernel_log;
 mod notes;
 mod outlets;
+mod resets;
 mod routes;
 mod sender;
 mod show;

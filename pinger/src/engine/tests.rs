@@ -34,12 +34,13 @@ struct TestLink {
     sent: u64,
     flushes: u64,
     refuses: bool,
+    is_full: bool,
 }
 
 impl Link for TestLink {
     fn frame(&mut self) -> Option<&mut [u8]> {
         self.buffer.resize(256, 0);
-        Some(&mut self.buffer)
+        (!self.is_full).then_some(&mut self.buffer)
     }
 
     fn submit(&mut self, _: usize) {
@@ -247,6 +248,24 @@ fn a_link_that_refuses_does_no_harm_to_the_probes_of_another() {
     assert_eq!(bench.ended_flows(), [0, 2, 1, 3].map(FlowIndex));
     let lost = bench.ends()[2..].iter().all(|(_, end)| *end == End::Lost);
     assert!(lost, "{:?}", bench.ends());
+}
+
+#[test]
+fn resets_leave_by_their_flows_links_and_what_cannot_leave_is_counted() {
+    let mut bench = Bench::new(4, 8 * MS, 3 * MS, limits(Some(1)));
+    bench.engine.heads_mut().flows = vec![Some(1), Some(0), Some(1), None];
+    let probes = || [0, 1, 2, 2, 3].map(|flow| (FlowIndex(flow), 7)).into_iter();
+    let failed = bench.engine.reset(probes(), &mut bench.links);
+    assert_eq!(failed, 1, "one has no way");
+    let sent = bench.links.each_ref().map(|link| (link.sent, link.flushes));
+    assert_eq!(sent, [(1, 1), (3, 1)]);
+
+    bench.links[1].refuses = true;
+    assert_eq!(bench.engine.reset(probes(), &mut bench.links), 4);
+    bench.links[0].is_full = true;
+    assert_eq!(bench.engine.reset(probes(), &mut bench.links), 5);
+    assert_eq!(bench.links[0].sent, 2);
+    assert_eq!(bench.sink.notes, [], "no probe is concerned");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use zerocopy::FromBytes;
 
 use super::notes::NoteSource;
 use super::outlets::Outlets;
+use super::resets::ResetSink;
 use crate::result::Outcome;
 use crate::stats::{Outside, Snapshot, StatsKeeper};
 use crate::wire::bpf::Counters;
@@ -49,6 +50,8 @@ pub(super) struct Gatherer {
     pub(super) notes: NoteSource,
     pub(super) keeper: StatsKeeper,
     pub(super) outlets: Outlets,
+    /// The way back to the sender, if there are connections to reset.
+    pub(super) resets: Option<ResetSink>,
     pub(super) requests: Receiver<Request>,
     pub(super) start_ns: u64,
     pub(super) taken: Vec<Event>,
@@ -95,17 +98,27 @@ impl Gatherer {
         let mut busy = !self.taken.is_empty();
         while let Some(note) = self.notes.pop() {
             busy = true;
+            if let Some(resets) = &mut self.resets {
+                resets.take_note(&note);
+            }
             if let Some(result) = self.keeper.note(note) {
                 self.outlets.put(now_ns, &result);
             }
         }
         for event in &self.taken {
+            if let Some(resets) = &mut self.resets {
+                resets.take_event(event);
+            }
             if let Some(result) = self.keeper.event(event) {
-                self.answered += u64::from(result.outcome == Outcome::Reply);
+                let first = matches!(result.outcome, Outcome::Reply | Outcome::Error);
+                self.answered += u64::from(first);
                 self.outlets.put(now_ns, &result);
             }
         }
         self.notes.publish_answered(self.answered);
+        if let (false, Some(resets)) = (busy, &self.resets) {
+            resets.idle();
+        }
         self.outlets.tick(now_ns);
         while let Ok(request) = self.requests.try_recv() {
             let snapshot = self.snapshot(request.destinations);
@@ -136,6 +149,11 @@ impl Gatherer {
         };
         // SAFETY: one valid `pollfd`. An error or a signal only ends the wait early.
         unsafe { libc::poll(&raw mut poll, 1, BLOCK_MS) };
+    }
+
+    /// How many connections stay half open because their resets found no room.
+    pub(super) fn resets_missed(&self) -> u64 {
+        self.resets.as_ref().map_or(0, ResetSink::missed)
     }
 
     /// Everything there is to show now.

@@ -13,8 +13,9 @@ use super::gather::{Gatherer, Request};
 use super::kernel_log::KernelLog;
 use super::notes;
 use super::outlets::{Outlets, Rows};
+use super::resets;
 use super::routes::{Kept, Way};
-use super::sender::{Control, Sender};
+use super::sender::{Control, Sender, Stopped};
 use super::{RunError, system};
 use crate::config::RunOptions;
 use crate::engine::{Engine, Heads, Limits};
@@ -150,6 +151,7 @@ impl Machine {
         });
         let control = Arc::new(Control::default());
         let (sink, source) = notes::channel();
+        let (reset_sink, reset_source) = resets::channel(&self.flows).unzip();
         let (requests, asked) = unbounded();
         let (results, told) = if crew.results {
             Some(unbounded())
@@ -166,6 +168,7 @@ impl Machine {
                 rows: crew.rows,
                 results: results.map(|results| (results, thread::current())),
             },
+            resets: reset_sink,
             requests: asked,
             start_ns,
             taken: Vec::new(),
@@ -179,6 +182,8 @@ impl Machine {
             flows: self.flows,
             control: Arc::clone(&control),
             until_ns,
+            resets: reset_source,
+            resets_missed: 0,
             rest: None,
         };
         let gatherer = thread::Builder::new()
@@ -267,7 +272,7 @@ fn start_sender(
     mut sender: Sender<Xsk>,
     cpu: Option<usize>,
     share: i64,
-) -> Result<(JoinHandle<u64>, RealtimeReport), RunError> {
+) -> Result<(JoinHandle<Stopped>, RealtimeReport), RunError> {
     let (ready, report) = bounded(1);
     let body = move || {
         let report = realtime::prepare_sender(cpu);
@@ -295,7 +300,7 @@ pub(super) struct Threads {
     start_ns: u64,
     requests: crossbeam_channel::Sender<Request>,
     program: Program,
-    sender: JoinHandle<u64>,
+    sender: JoinHandle<Stopped>,
     gatherer: JoinHandle<Gatherer>,
     /// What the routes do meanwhile.
     pub(super) kept: Kept,
@@ -307,6 +312,8 @@ pub(super) struct Left {
     pub(super) snapshot: Snapshot,
     /// How long probes were sent.
     pub(super) sending: Duration,
+    /// How many connections stay half open for lack of a RST.
+    pub(super) resets_missed: u64,
 }
 
 impl Threads {
@@ -339,12 +346,13 @@ impl Threads {
 
     /// Waits for the threads and detaches the kernel program.
     pub(super) fn join(mut self) -> Left {
-        let stopped_ns = joined(self.sender);
+        let stopped = joined(self.sender);
         let gatherer = joined(self.gatherer);
         self.program.detach();
         Left {
             snapshot: gatherer.snapshot(true),
-            sending: Duration::from_nanos(stopped_ns.saturating_sub(self.start_ns)),
+            sending: Duration::from_nanos(stopped.at_ns.saturating_sub(self.start_ns)),
+            resets_missed: stopped.resets_missed + gatherer.resets_missed(),
         }
     }
 }
