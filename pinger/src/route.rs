@@ -152,8 +152,8 @@ pub enum NoRoute {
     },
     /// The source address that was asked for does not work.
     #[error(
-        "the kernel does not send to it from {source_address}: a blackhole route, or an address \
-         that this host has lost; look at `ip route get {address} from {source_address}`"
+        "the kernel does not send to it from {source_address}: there is no route, or the address \
+         is not this host's any more; look at `ip route get {address} from {source_address}`"
     )]
     From {
         /// The destination.

@@ -207,12 +207,13 @@ pub(super) fn no_route(query: &RouteQuery, errno: i32) -> NoRoute {
     let address = query.to;
     let forbidden = |kind| NoRoute::Forbidden { address, kind };
     match (errno, query.source) {
-        // `ip_route_output_key_hash_rcu` refuses a source that is not this host's in the same way.
-        (libc::EINVAL, Some(source_address)) => NoRoute::From {
+        // A source that is not this host's is refused in the same way, by the one number or the
+        // other (`ip_route_output_key_hash_rcu` in `net/ipv4/route.c`, by version).
+        (libc::EINVAL | libc::ENETUNREACH, Some(source_address)) => NoRoute::From {
             address,
             source_address,
         },
-        (libc::ENETUNREACH, _) => NoRoute::Missing(address),
+        (libc::ENETUNREACH, None) => NoRoute::Missing(address),
         (libc::EHOSTUNREACH, _) => forbidden("unreachable"),
         (libc::EACCES, _) => forbidden("prohibit"),
         (libc::EINVAL, None) => forbidden("blackhole"),
@@ -576,8 +577,9 @@ mod tests {
             source_address,
         };
         assert_eq!(no_route(&from, libc::EINVAL), refused);
+        assert_eq!(no_route(&from, libc::ENETUNREACH), refused);
         let missing = NoRoute::Missing(address);
-        assert_eq!(no_route(&from, libc::ENETUNREACH), missing);
+        assert_eq!(no_route(&plain, libc::ENETUNREACH), missing);
     }
 
     #[test]
