@@ -37,6 +37,7 @@ use crate::store::{RunInfo, Store, StoreError};
 use crate::view::{Level, Pace, RunHeader};
 use crate::wire::bpf::BpfError;
 use crate::wire::netlink::{InterfaceError, NetlinkError};
+use crate::wire::ports::{PortsError, ReservedPorts};
 use crate::wire::privilege::{self, PrivilegeError};
 use crate::wire::xsk::XskError;
 use crate::wire::{clock, realtime};
@@ -65,6 +66,9 @@ pub enum RunError {
         /// Why, a line each.
         reasons: String,
     },
+    /// There are no local ports to probe from.
+    #[error(transparent)]
+    Ports(#[from] PortsError),
     /// Too many probes would be in flight.
     #[error(transparent)]
     Slots(#[from] TooManySlots),
@@ -141,6 +145,9 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     }
     let entropy = random().map_err(system("draw random numbers"))?;
     let destinations: Arc<[_]> = way.destinations.clone().into();
+    let needed = ports_needed(&destinations);
+    // Until the run is over.
+    let ports = ReservedPorts::reserve(needed.udp, needed.tcp)?;
     let identifiers = destination::identifiers(options.source.id, entropy[2], &destinations);
     let machine = Machine::load(options, &way, identifiers, [entropy[0], entropy[1]])?;
     let info = run_info(&way, machine.mode(&way));
@@ -159,7 +166,19 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
         results: show.wants_results(),
     };
     let threads = machine.start(options, &way, routes, crew)?;
-    show.run(threads, store, &watch)
+    let ended = show.run(threads, store, &watch);
+    drop(ports);
+    ended
+}
+
+/// Placeholder for `destination::ports_needed`.
+struct PortsNeeded {
+    udp: usize,
+    tcp: usize,
+}
+
+fn ports_needed(_: &[Destination]) -> PortsNeeded {
+    PortsNeeded { udp: 0, tcp: 0 }
 }
 
 fn row_keys(options: &RunOptions, info: &RunInfo) -> RowKeys {
