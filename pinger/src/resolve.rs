@@ -17,7 +17,7 @@ use crate::destination::{
     self, Destination, DestinationList, Form, MAX_DESTINATIONS, Protocol, Refused, Ttl, Written,
     check_address,
 };
-use crate::mistake::counted;
+use crate::mistake::{self, counted};
 
 /// Names looked up at the same time: enough to hide a slow name server, few enough not to be
 /// taken for an attack by it.
@@ -124,26 +124,11 @@ pub struct Resolved {
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// Not one destination is left.
-    #[error("none of the destinations can be probed:{}", reasons(.0))]
+    #[error("none of the destinations can be probed:{}", mistake::reasons(.0))]
     NothingLeft(Vec<Problem>),
     /// The system refused to start even one thread.
     #[error("cannot start a thread to look names up: raise the limit of processes (ulimit -u)")]
     Thread(#[source] io::Error),
-}
-
-/// The most reasons that an error repeats; the rest is counted.
-const REASONS_MAX: usize = 5;
-
-fn reasons(problems: &[Problem]) -> String {
-    let mut text = String::new();
-    for problem in problems.iter().take(REASONS_MAX) {
-        text.push_str("\n  ");
-        text.push_str(&problem.to_string());
-    }
-    if problems.len() > REASONS_MAX {
-        text.push_str(&format!("\n  … and {} more", problems.len() - REASONS_MAX));
-    }
-    text
 }
 
 /// Looks up all names and expands all blocks.

@@ -11,6 +11,7 @@ use super::*;
 use crate::destination::{Destination, Protocol};
 use crate::flight::Runs;
 use crate::link::Refused;
+use crate::packet::ETHERNET_LEN;
 
 const MS: u64 = 1_000_000;
 const START_NS: u64 = 5_000 * MS;
@@ -31,13 +32,15 @@ struct TestLink {
     buffer: Vec<u8>,
     queued: u64,
     sent: u64,
+    flushes: u64,
     refuses: bool,
+    is_full: bool,
 }
 
 impl Link for TestLink {
     fn frame(&mut self) -> Option<&mut [u8]> {
         self.buffer.resize(256, 0);
-        Some(&mut self.buffer)
+        (!self.is_full).then_some(&mut self.buffer)
     }
 
     fn submit(&mut self, _: usize) {
@@ -45,6 +48,7 @@ impl Link for TestLink {
     }
 
     fn flush(&mut self) -> Result<(), Refused> {
+        self.flushes += 1;
         let queued = std::mem::take(&mut self.queued);
         if self.refuses {
             return Err(Refused { errno: 105 });
@@ -79,7 +83,8 @@ impl Sink for TestSink {
 struct Bench {
     engine: Engine<Shared>,
     slots: Shared,
-    link: TestLink,
+    /// What the heads name.
+    links: [TestLink; 2],
     sink: TestSink,
     now_ns: Cell<u64>,
 }
@@ -107,14 +112,14 @@ impl Bench {
         }
         let slots = Shared((0..runs.slots()).map(|_| AtomicSlot::default()).collect());
         let heads = Heads {
-            hops: vec![Some([0; ETHERNET_LEN])],
+            hops: [0, 1].map(|link| Some(head(link))).to_vec(),
             flows: vec![Some(0); flows],
         };
         let flight = Flight::new(slots.clone(), runs);
         Self {
             engine: Engine::new(schedule, frames, flight, heads, [1, 2], limits),
             slots,
-            link: TestLink::default(),
+            links: Default::default(),
             sink: TestSink {
                 notes: Vec::new(),
                 room: 1000,
@@ -126,7 +131,15 @@ impl Bench {
     fn poll_at(&mut self, now_ns: u64) -> Poll {
         self.now_ns.set(now_ns);
         self.engine
-            .poll(&|| self.now_ns.get(), &mut self.link, &mut self.sink)
+            .poll(&|| self.now_ns.get(), &mut self.links, &mut self.sink)
+    }
+
+    fn ended_flows(&self) -> Vec<FlowIndex> {
+        let flow = |note: &Note| match note {
+            Note::Ended { flow, .. } => Some(*flow),
+            _ => None,
+        };
+        self.sink.notes.iter().filter_map(flow).collect()
     }
 
     fn ends(&self) -> Vec<(u64, End)> {
@@ -135,6 +148,14 @@ impl Bench {
             _ => None,
         };
         self.sink.notes.iter().filter_map(end).collect()
+    }
+}
+
+/// The head of frames that leave through this link.
+fn head(link: u8) -> Head {
+    Head {
+        bytes: [link; ETHERNET_LEN],
+        link: LinkPlace(link),
     }
 }
 
@@ -180,7 +201,7 @@ fn a_late_probe_has_its_whole_timeout() {
 #[test]
 fn what_the_link_refuses_has_failed_and_what_was_answered_has_not() {
     let mut bench = Bench::new(2, 10 * MS, 3 * MS, limits(Some(1)));
-    bench.link.refuses = true;
+    bench.links[0].refuses = true;
     bench.poll_at(START_NS + 5 * MS);
     assert_eq!(bench.ends(), [(0, End::Refused), (0, End::Refused)]);
     assert_eq!(bench.poll_at(START_NS + 20 * MS), Poll::Done);
@@ -193,10 +214,69 @@ fn without_a_way_a_probe_ends_at_once() {
     bench.engine.heads_mut().flows[0] = None;
     bench.poll_at(START_NS + 5 * MS);
     assert_eq!(bench.ends(), [(0, End::Unreachable)]);
-    assert_eq!(bench.link.sent, 1);
+    assert_eq!(bench.links[0].sent, 1);
     bench.engine.heads_mut().hops[0] = None;
     bench.poll_at(START_NS + 10 * MS);
     assert_eq!(bench.ends()[1..], [(0, End::Lost), (1, End::Unreachable)]);
+}
+
+#[test]
+fn each_probe_leaves_through_the_link_of_its_next_hop_and_each_link_is_flushed_once_a_batch() {
+    let mut bench = Bench::new(4, 8 * MS, 3 * MS, limits(Some(1)));
+    bench.engine.heads_mut().flows = vec![Some(1), Some(0), Some(1), Some(1)];
+    bench.poll_at(START_NS + 6 * MS);
+    let sent = bench.links.each_ref().map(|link| (link.sent, link.flushes));
+    assert_eq!(sent, [(1, 1), (3, 1)]);
+
+    // All through the other one: the first is left alone.
+    let mut bench = Bench::new(4, 8 * MS, 3 * MS, limits(Some(1)));
+    bench.engine.heads_mut().flows = vec![Some(1); 4];
+    bench.poll_at(START_NS + 6 * MS);
+    let sent = bench.links.each_ref().map(|link| (link.sent, link.flushes));
+    assert_eq!(sent, [(0, 0), (4, 1)]);
+}
+
+#[test]
+fn a_link_that_refuses_does_no_harm_to_the_probes_of_another() {
+    let mut bench = Bench::new(4, 8 * MS, 3 * MS, limits(Some(1)));
+    bench.engine.heads_mut().flows = vec![Some(1), Some(0), Some(1), Some(0)];
+    bench.links[1].refuses = true;
+    bench.poll_at(START_NS + 6 * MS);
+    assert_eq!(bench.ended_flows(), [0, 2].map(FlowIndex));
+    assert_eq!((bench.links[0].sent, bench.links[1].sent), (2, 0));
+    bench.poll_at(START_NS + 9 * MS);
+    assert_eq!(bench.ended_flows(), [0, 2, 1, 3].map(FlowIndex));
+    let lost = bench.ends()[2..].iter().all(|(_, end)| *end == End::Lost);
+    assert!(lost, "{:?}", bench.ends());
+}
+
+#[test]
+fn resets_leave_by_their_flows_links_and_what_cannot_leave_is_counted() {
+    let mut bench = Bench::new(4, 8 * MS, 3 * MS, limits(Some(1)));
+    bench.engine.heads_mut().flows = vec![Some(1), Some(0), Some(1), None];
+    let probes = || [0, 1, 2, 2, 3].map(|flow| (FlowIndex(flow), 7)).into_iter();
+    let failed = bench.engine.reset(probes(), &mut bench.links);
+    assert_eq!(failed, 1, "one has no way");
+    let sent = bench.links.each_ref().map(|link| (link.sent, link.flushes));
+    assert_eq!(sent, [(1, 1), (3, 1)]);
+
+    bench.links[1].refuses = true;
+    assert_eq!(bench.engine.reset(probes(), &mut bench.links), 4);
+    bench.links[0].is_full = true;
+    assert_eq!(bench.engine.reset(probes(), &mut bench.links), 5);
+    assert_eq!(bench.links[0].sent, 2);
+    assert_eq!(bench.sink.notes, [], "no probe is concerned");
+}
+
+#[test]
+fn a_set_of_links_gives_back_each_once_in_order() {
+    let mut set = LinkSet::default();
+    for place in [LINKS_MAX as u8 - 1, 0, 7, 0] {
+        set.insert(LinkPlace(place));
+    }
+    assert!(set.contains(LinkPlace(7)) && !set.contains(LinkPlace(6)));
+    let places: Vec<_> = std::iter::from_fn(|| set.pop()).collect();
+    assert_eq!(places, [0, 7, LINKS_MAX as u8 - 1].map(LinkPlace));
 }
 
 #[test]
