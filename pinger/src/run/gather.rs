@@ -14,7 +14,7 @@ use zerocopy::FromBytes;
 
 use super::notes::NoteSource;
 use crate::destination::Destination;
-use crate::result::{Outcome, ProbeResult};
+use crate::result::ProbeResult;
 use crate::rows::{Batcher, RowKeys};
 use crate::stats::{Outside, Snapshot, StatsKeeper};
 use crate::store::BatchSender;
@@ -183,7 +183,7 @@ impl Gatherer {
         }
         for event in &self.taken {
             if let Some(result) = self.keeper.event(event) {
-                self.answered += u64::from(result.outcome == Outcome::Reply);
+                self.answered += u64::from(result.outcome.is_answer());
                 self.outlets.put(now_ns, &result);
             }
         }

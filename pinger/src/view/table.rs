@@ -342,6 +342,7 @@ mod tests {
                 ..Counts::default()
             },
             last_ns,
+            error: None,
             rtt: Quantiles {
                 count: reply,
                 p50_ns,

@@ -23,7 +23,7 @@ fn answer_of(responder: &str) -> Answer {
     Answer {
         rtt_ns: Some(123_400),
         responder: responder.parse().unwrap(),
-        kind: AnswerKind::Echo,
+        kind: Some(AnswerKind::Echo),
         icmp_type: 0,
         icmp_code: 0,
         hop_limit: Some(64),
@@ -38,6 +38,7 @@ fn result(flow: u32, outcome: Outcome, answer: Option<Answer>) -> ProbeResult {
         sequence: 65_537,
         identifier: 7,
         ttl: 64,
+        hops: 0,
         due_ns: 0,
         tx_ns: 0,
         outcome,
@@ -156,6 +157,7 @@ fn the_end_is_a_summary_per_destination() {
         address: "198.18.0.1".parse().unwrap(),
         counts,
         last_ns: None,
+        error: None,
         rtt,
         recent: Vec::new(),
     };
