@@ -16,6 +16,7 @@ mod file;
 mod lines;
 pub mod value;
 
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -131,6 +132,9 @@ pub struct RunOptions {
     pub picture: Option<PathBuf>,
     /// Let the kernel program log.
     pub kernel_log: bool,
+    /// Trace the paths up to this hop: [`Ttl::Trace`](crate::destination::Ttl::Trace) instead of
+    /// each destination's time to live.
+    pub trace: Option<NonZeroU8>,
 }
 
 /// A text that was read, and the name to use for it in messages.

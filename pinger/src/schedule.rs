@@ -11,7 +11,7 @@ use crate::destination::{Destination, FlowIndex};
 
 /// How long the probes of a trace's pass are spread over: with the round trip behind it a pass
 /// still feels like one, and no router gets a destination's probes in one burst.
-const PASS_SPREAD_NS: u64 = 50_000_000;
+pub const PASS_SPREAD_NS: u64 = 50_000_000;
 
 /// The least time between two probes of traces, of all destinations together: 100,000 a second,
 /// which the sender keeps up with one by one.

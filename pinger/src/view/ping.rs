@@ -61,7 +61,7 @@ fn line(destination: &Destination, result: &ProbeResult) -> String {
             answer_line(destination, answer, sequence, &mark)
         }
         (Outcome::Error, Some(answer)) => {
-            let text = icmp::error_text(destination.protocol, answer.icmp_type, answer.icmp_code);
+            let text = icmp::error_text(destination.address, answer.icmp_type, answer.icmp_code);
             let from = answer.responder;
             format!("from {from}: icmp_seq={sequence} to {who}: {text}")
         }
