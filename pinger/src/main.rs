@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use pinger::cli::{
-    Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, SqlArgs, StoreArgs, TraceArgs, explain,
+    Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, SqlArgs, StoreArgs, TraceArgs,
+    explain,
 };
 use pinger::config::{self, RunOptions, Settings, StoreOptions, Text};
 use pinger::mistake::{Mistake, Mistakes};

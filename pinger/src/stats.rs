@@ -143,7 +143,7 @@ pub enum Recent {
 /// One destination as a snapshot shows it.
 #[derive(Clone, Debug)]
 pub struct DestinationStats {
-    /// What the user wrote.
+    /// What the user wrote, and behind a space the service, where there is a port: `tcp/443`.
     pub name: Arc<str>,
     /// The address probed.
     pub address: IpAddr,
@@ -157,6 +157,18 @@ pub struct DestinationStats {
     pub rtt: Quantiles,
     /// The last results, oldest first, at most [`RECENT`].
     pub recent: Vec<Recent>,
+}
+
+impl DestinationStats {
+    /// Host and service of the name; the service is empty where there is none.
+    pub fn parts(&self) -> (&str, &str) {
+        self.name.split_once(' ').unwrap_or((&self.name, ""))
+    }
+
+    /// Whether the host was written as the address that it is.
+    pub fn is_named_by_address(&self) -> bool {
+        self.parts().0.parse() == Ok(self.address)
+    }
 }
 
 /// What the store did with the rows it was given.

@@ -35,7 +35,7 @@ use crate::destination::Destination;
 use crate::result::ProbeResult;
 use crate::stats::Snapshot;
 pub use crate::store::Suggestion;
-pub use json::{Json, LagReport, Report, RowReport, RttReport};
+pub use json::{AnswerReport, Json, LagReport, Report, RowReport, RttReport};
 pub use live::{FrameTimes, Live};
 pub use ping::Ping;
 pub use plain::Plain;

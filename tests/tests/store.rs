@@ -8,11 +8,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pinger_ebpf::layout::AnswerKind;
 use pinger::result::{Answer, Outcome, ProbeResult};
 use pinger::rows::{Batch, ResultRow, RowKeys};
 use pinger::stats::{Counts, RowCounts};
 use pinger::store::{QUEUE_BATCHES, StoreError, schema, suggestions};
+use pinger_ebpf::layout::AnswerKind;
 use store_kit::{
     Home, PATIENCE, Server, Wire, all_written, answer, await_that, batch, engines, keys, open,
     required, result, wall_ns,
@@ -284,10 +284,14 @@ fn a_server_that_does_not_fit_is_named_with_what_to_do() {
     wrong.password_file = Some("/dev/null".into());
     refused(wrong, &["refuses user `boss`", "PINGER_STORE_PASSWORD"]);
 
-    assert_eq!(server.sql_apply(), "pinger: schema: created, version 1\n");
+    let ours = schema::VERSION;
     assert_eq!(
         server.sql_apply(),
-        "pinger: schema: version 1 already, nothing to do\n"
+        format!("pinger: schema: created, version {ours}\n")
+    );
+    assert_eq!(
+        server.sql_apply(),
+        format!("pinger: schema: version {ours} already, nothing to do\n")
     );
     refused(
         server.options("reader", server.port, "pinger"),
@@ -308,8 +312,10 @@ fn a_server_that_does_not_fit_is_named_with_what_to_do() {
             "0".repeat(64)
         ));
     };
-    add(schema::VERSION + 1, "future");
-    refused(server.boss(), &["has version 2", "knows up to version 1"]);
+    add(ours + 1, "future");
+    let newer = format!("has version {}", ours + 1);
+    let known = format!("knows up to version {ours}");
+    refused(server.boss(), &[&newer, &known]);
     add(1, "tables_and_views");
     refused(server.boss(), &["migration 1", "checksum 000000000000"]);
     server.sql("TRUNCATE TABLE schema_migrations");
@@ -317,10 +323,42 @@ fn a_server_that_does_not_fit_is_named_with_what_to_do() {
         server.boss(),
         &[
             "has none yet",
-            "needs version 1",
+            &format!("needs version {ours}"),
             "pinger schema apply --store",
         ],
     );
+}
+
+#[test]
+fn an_upgrade_keeps_what_is_there_and_says_what_it_was() {
+    let server = Server::start();
+    server.sql_in("default", "CREATE DATABASE pinger");
+    let first = &schema::MIGRATIONS[0];
+    for statement in first.sql.trim_end().split(";\n") {
+        server.sql(statement);
+    }
+    server.sql(&format!(
+        "INSERT INTO schema_migrations (version, name, checksum) VALUES (1, '{}', '{}')",
+        first.name,
+        first.checksum()
+    ));
+    server.sql(
+        "INSERT INTO results (run, sequence, time_due, outcome) \
+         VALUES (1, 0, now64(9), 'reply'), (1, 1, now64(9), 'error'), (1, 2, now64(9), 'lost')",
+    );
+    assert_eq!(
+        server.sql_apply(),
+        format!(
+            "pinger: schema: upgraded from version 1 to {}\n",
+            schema::VERSION
+        )
+    );
+    assert_eq!(
+        server.sql("SELECT outcome, answer, ttl, hops FROM results ORDER BY sequence FORMAT TSV"),
+        "reply\techo\t0\t0\nerror\ticmp_error\t0\t0\nlost\tnone\t0\t0\n"
+    );
+    let minutes = "SELECT sum(sent), sum(lost) FROM per_minute FORMAT TSV";
+    assert_eq!(server.sql(minutes), "3\t1\n");
 }
 
 impl Server {
@@ -671,13 +709,14 @@ fn paths_are_queries(home: &Home) {
          2001:db8::4\t1\t0\t['2001:db8:1::1','2001:db8:2::1']\t4000000000\n\
          2001:db8::4\t2\t0\t['2001:db8:1::1','2001:db8:2::1']\t8000000000\n"
     );
-    let changes = "SELECT name, ttl, before, after, hops_changed, pass FROM path_changes FORMAT TSV";
+    let changes =
+        "SELECT name, ttl, before, after, hops_changed, pass FROM path_changes FORMAT TSV";
     assert_eq!(
         home.sql(changes),
         "host1.example.com\t2\t198.51.100.2\t198.51.100.9\t1\t2\n",
         "a silent hop is no change"
     );
-    let hops = "SELECT ttl, arraySort(addresses), sent, lost, loss_percent, rtt_p50_ms \
+    let hops = "SELECT ttl, arraySort(addresses), sent, lost, loss_percent, rtt_min_ms \
          FROM hops WHERE destination = 121 ORDER BY ttl FORMAT TSV";
     assert_eq!(
         home.sql(hops),

@@ -246,7 +246,10 @@ mod tests {
             ("--hops 256 192.0.2.1", "1 to 255"),
             ("--format jsn 192.0.2.1", "table and json"),
             ("10.0.0.0/14", "1,048,576"),
-            ("--hops 255 --timeout 15m --interval 1s 192.0.2.1", "230,010"),
+            (
+                "--hops 255 --timeout 15m --interval 1s 192.0.2.1",
+                "230,010",
+            ),
         ] {
             let told = options(words).unwrap_err();
             assert!(told.contains(part), "{words}: {told}");

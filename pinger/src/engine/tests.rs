@@ -265,13 +265,16 @@ fn an_answer_not_told_of_is_told_by_the_sender_once() {
     slot.compare_exchange(sent, SlotState::unreported(0, 77))
         .unwrap();
     assert_eq!(bench.poll_at(START_NS + MS), Poll::Done);
-    assert_eq!(bench.ends(), [(
+    assert_eq!(
+        bench.ends(),
+        [(
             0,
             End::Unreported {
                 rtt_ns: 77,
                 error: false
             }
-        )]);
+        )]
+    );
     assert_eq!(
         slot_tag(&bench),
         SlotState::ANSWERED,

@@ -101,7 +101,7 @@ struct Metrics {
 impl Metrics {
     fn new(destination: &Destination, facts: FlowFacts) -> Self {
         Self {
-            name: Arc::from(destination.name.as_str()),
+            name: name_with_service(destination).into(),
             address: destination.address,
             protocol: destination.protocol,
             ttl: destination.ttl,
@@ -222,7 +222,11 @@ impl StatsKeeper {
                     End::Refused => (Outcome::SendFailed, None),
                     End::Unreachable => (Outcome::Error, Some(unreachable(metrics.facts.source))),
                     End::Unreported { rtt_ns, error } => {
-                        let outcome = if error { Outcome::Error } else { Outcome::Reply };
+                        let outcome = if error {
+                            Outcome::Error
+                        } else {
+                            Outcome::Reply
+                        };
                         (outcome, Some(metrics.bare_answer(rtt_ns, error)))
                     }
                 };
@@ -357,6 +361,16 @@ impl StatsKeeper {
                 })
                 .collect(),
         }
+    }
+}
+
+/// What the user wrote, and the service where there is a port: one host may be probed at several.
+fn name_with_service(destination: &Destination) -> String {
+    let Destination { name, port, .. } = destination;
+    match destination.protocol {
+        Protocol::Icmp | Protocol::Icmp6 => name.clone(),
+        Protocol::Tcp | Protocol::Tcp6 => format!("{name} tcp/{port}"),
+        Protocol::Udp | Protocol::Udp6 => format!("{name} udp/{port}"),
     }
 }
 

@@ -130,7 +130,10 @@ impl<O: Write, E: Write> View for Trace<O, E> {
         if self.style == TraceStyle::Json {
             return Ok(());
         }
-        let hops = self.destinations.first().map_or(0, |first| first.ttl.hops());
+        let hops = self
+            .destinations
+            .first()
+            .map_or(0, |first| first.ttl.hops());
         let destinations = plural(header.destinations as u64, "destination", "destinations");
         self.header = format!(
             "TRACE {destinations} up to {} through {} ({})",
@@ -259,13 +262,7 @@ fn heading(destination: &Destination, path: &Path) -> String {
 }
 
 /// The rows of one hop: the figures beside the first address, further addresses below it.
-fn rows(
-    destination: &Destination,
-    hop: &Hop,
-    ttl: u8,
-    width: usize,
-    scale: Scale,
-) -> Vec<String> {
+fn rows(destination: &Destination, hop: &Hop, ttl: u8, width: usize, scale: Scale) -> Vec<String> {
     let text = |address: &IpAddr| address.to_string();
     let mut addresses = hop.addresses.iter().map(text);
     let first = addresses.next().unwrap_or_else(|| "???".to_owned());

@@ -282,7 +282,12 @@ impl Server {
 
     /// `pinger sql` on this server.
     pub(crate) fn sql(&self, query: &str) -> String {
-        let url = format!("http://boss@127.0.0.1:{}/pinger", self.port);
+        self.sql_in("pinger", query)
+    }
+
+    /// The same in another database.
+    pub(crate) fn sql_in(&self, database: &str, query: &str) -> String {
+        let url = format!("http://boss@127.0.0.1:{}/{database}", self.port);
         let output = Command::new(required("PINGER_BIN"))
             .args(["sql", query, "--store", &url])
             .env("PINGER_STORE_PASSWORD", "geheim")

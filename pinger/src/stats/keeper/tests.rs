@@ -173,7 +173,10 @@ fn an_icmp_error_is_an_end_of_its_own_and_keeps_its_time() {
     };
     assert_eq!((one.error, one.rtt.count), (Some(last), 0));
     assert_eq!((one.counts.error, one.counts.in_flight), (1, 0));
-    assert_eq!(snapshot.answers.icmp_error, 1, "further answers end nothing");
+    assert_eq!(
+        snapshot.answers.icmp_error, 1,
+        "further answers end nothing"
+    );
 
     keeper.note(Note::Sent { flow: FLOW });
     told(&mut keeper, EventKind::Reply, AnswerKind::SynAck);

@@ -95,7 +95,10 @@ fn traced() -> Vec<Traced> {
         ),
         (
             one,
-            vec![vec![echo(40), (Outcome::Duplicate, echo(9999).1)], vec![echo(41)]],
+            vec![
+                vec![echo(40), (Outcome::Duplicate, echo(9999).1)],
+                vec![echo(41)],
+            ],
         ),
         (
             six,
@@ -181,7 +184,14 @@ fn programs_get_an_object_a_destination() {
         .collect();
     let facts: Vec<_> = reports
         .iter()
-        .map(|one| (one.destination.as_str(), one.port, one.reached, one.hops.len()))
+        .map(|one| {
+            (
+                one.destination.as_str(),
+                one.port,
+                one.reached,
+                one.hops.len(),
+            )
+        })
         .collect();
     assert_eq!(
         facts,
@@ -205,9 +215,16 @@ fn programs_get_an_object_a_destination() {
     assert_eq!(hop(1).rtt_ns, rtt);
     assert_eq!((hop(2).address.as_str(), hop(2).loss), ("", 100.0));
     assert_eq!(hop(3).addresses, ["198.51.100.1", "198.51.100.33"]);
-    assert_eq!((hop(4).said.as_str(), hop(4).loss), ("open", 50.0), "late is lost");
+    assert_eq!(
+        (hop(4).said.as_str(), hop(4).loss),
+        ("open", 50.0),
+        "late is lost"
+    );
     assert_eq!(reports[2].hops[1].said, "administratively prohibited");
-    assert_eq!(reports[1].hops[0].rtt_ns.max, 40_000, "a duplicate counts for nothing");
+    assert_eq!(
+        reports[1].hops[0].rtt_ns.max, 40_000,
+        "a duplicate counts for nothing"
+    );
 }
 
 #[test]
@@ -221,7 +238,11 @@ fn the_end_moves_with_the_path() {
     let echo = || reply(AnswerKind::Echo, "203.0.113.7", 9);
     assert_eq!(add(4, echo()), (4, true));
     assert_eq!(add(3, echo()), (3, true), "whatever the order of arrival");
-    assert_eq!(add(3, exceeded("192.0.2.1", 5)), (4, true), "it became longer");
+    assert_eq!(
+        add(3, exceeded("192.0.2.1", 5)),
+        (4, true),
+        "it became longer"
+    );
     assert_eq!(add(2, LOST), (4, true));
     let mut untold = exceeded("::", 5);
     untold.1 = untold.1.map(|answer| Answer {
