@@ -43,7 +43,11 @@ Exit codes: 0 done, 1 failed, 2 command line wrong.";
 #[derive(Debug, Args)]
 #[command(
     mut_arg("interval", |arg| arg.help("Time from one pass to the next, 10us to 1d [default: 1s]")),
+    mut_arg("store", |arg| arg.help("none: keep nothing; embedded: a ClickHouse of pinger's own; \
+        or the URL of a server, http://user@host:8123/database [default: none]")),
+    // Both are refused with what to use instead.
     mut_arg("ttl", |arg| arg.hide(true)),
+    mut_arg("config", |arg| arg.hide(true)),
 )]
 pub struct TraceArgs {
     /// What to probe and how.
