@@ -5,6 +5,7 @@
 //! as those of the config file are. Reads no file.
 
 mod help;
+mod trace;
 mod words;
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use crate::config::{Asked, Family, Format, ProbeSettings, Settings, StoreChoice,
 use crate::destination::{self, ProtocolName, Written};
 use crate::mistake::Mistake;
 
+pub use trace::TraceArgs;
 pub use words::explain;
 
 /// A parsed command line.
@@ -48,6 +50,9 @@ pub enum Command {
     /// Send a few probes and show a line for each reply, as ping does
     #[command(after_help = help::AFTER_PING, args_override_self = true)]
     Ping(Box<PingArgs>),
+    /// Show the routers on the way to destinations, with loss and round trips of each
+    #[command(after_help = trace::AFTER, args_override_self = true)]
+    Trace(Box<TraceArgs>),
     /// Create the tables in a ClickHouse server, or print them
     #[command(after_help = help::AFTER_SCHEMA)]
     Schema {
@@ -335,7 +340,7 @@ impl StoreArgs {
         self.over(Settings::default())
     }
 
-    fn over(&self, settings: Settings) -> Settings {
+    pub(crate) fn over(&self, settings: Settings) -> Settings {
         Settings {
             store: self.store.clone(),
             store_port: self.store_port,

@@ -18,6 +18,7 @@ mod lines;
 pub mod value;
 
 use std::collections::HashMap;
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,6 +152,9 @@ pub struct RunOptions {
     pub picture: Option<PathBuf>,
     /// Let the kernel program log.
     pub kernel_log: bool,
+    /// Trace the paths up to this hop: [`Ttl::Trace`](crate::destination::Ttl::Trace) instead of
+    /// each destination's time to live.
+    pub trace: Option<NonZeroU8>,
 }
 
 /// A text that was read, and the name to use for it in messages.

@@ -196,6 +196,14 @@ pub enum Ttl {
 }
 
 impl Ttl {
+    /// Up to which hop a trace goes; zero if it is none.
+    pub fn hops(self) -> u8 {
+        match self {
+            Self::Fixed(_) => 0,
+            Self::Trace(last) => last.get(),
+        }
+    }
+
     /// That of the probe with this sequence.
     pub fn of(self, sequence: u64) -> u8 {
         match self {

@@ -57,6 +57,8 @@ pub enum End {
     Unreported {
         /// Round trip, nanoseconds.
         rtt_ns: u64,
+        /// Whether the answer was an ICMP error.
+        error: bool,
     },
     /// The link would not take it.
     Refused,
@@ -501,7 +503,10 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
 /// How a probe ended that is not in flight any more, if nobody has told of it yet.
 fn unreported(standing: Standing) -> Option<(u64, End)> {
     match standing {
-        Standing::Unreported { tx_ns, rtt_ns } => Some((tx_ns, End::Unreported { rtt_ns })),
+        Standing::Unreported { tx_ns, rtt_ns } => {
+            let error = false;
+            Some((tx_ns, End::Unreported { rtt_ns, error }))
+        }
         Standing::InFlight { .. } | Standing::Settled => None,
     }
 }

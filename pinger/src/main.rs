@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use pinger::cli::{
-    Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, SqlArgs, StoreArgs, explain,
+    Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, SqlArgs, StoreArgs, TraceArgs,
+    explain,
 };
 use pinger::config::{self, RunOptions, Settings, StoreOptions, Text};
 use pinger::mistake::{Mistake, Mistakes};
@@ -49,6 +50,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => return run(&run_options(&args)?),
         Command::Ping(args) => return run(&ping_options(&args)?),
+        Command::Trace(args) => return run(&trace_options(&args)?),
         Command::Schema {
             action: SchemaAction::Apply(args),
         } => schema_apply(&store_options(&args)?)?,
@@ -77,6 +79,18 @@ fn ping_options(args: &PingArgs) -> Result<RunOptions, Mistakes> {
         &PingArgs::own_defaults(),
         terminal,
     )
+}
+
+fn trace_options(args: &TraceArgs) -> Result<RunOptions, Mistakes> {
+    let command_line = with_list(args.settings()?, &args.probe)?;
+    let terminal = io::stdout().is_terminal();
+    let options = config::assemble(
+        &command_line,
+        &Settings::default(),
+        &TraceArgs::own_defaults(),
+        terminal,
+    )?;
+    Ok(args.traced(options)?)
 }
 
 fn store_options(args: &StoreArgs) -> Result<StoreOptions, Mistakes> {

@@ -38,6 +38,11 @@ impl Outcome {
         Self::Duplicate,
     ];
 
+    /// Whether it ends a probe by an answer.
+    pub fn is_answer(self) -> bool {
+        matches!(self, Self::Reply | Self::Error)
+    }
+
     /// The name in the schema, in JSON and on the screen.
     pub fn name(self) -> &'static str {
         match self {
@@ -57,10 +62,11 @@ pub struct Answer {
     /// From the send stamp to the kernel's receive stamp, nanoseconds; `None` where this host
     /// itself gave the answer, or where the send stamp is no longer known.
     pub rtt_ns: Option<u64>,
-    /// Who answered.
+    /// Who answered; the unspecified address where that was lost with an error's details.
     pub responder: IpAddr,
-    /// What kind of packet it was.
-    pub kind: AnswerKind,
+    /// What kind of packet it was; `None` if that was lost with the answer's details, see
+    /// `hop_limit`, and the protocol does not tell: TCP has two.
+    pub kind: Option<AnswerKind>,
     /// ICMP type; zero unless it is an ICMP message.
     pub icmp_type: u8,
     /// ICMP code; zero unless it is an ICMP message.
@@ -85,6 +91,8 @@ pub struct ProbeResult {
     pub identifier: u16,
     /// Time to live or hop limit that the probe left with.
     pub ttl: u8,
+    /// Of a trace: its probes' hop limits go up to this; zero for any other probe.
+    pub hops: u8,
     /// When the probe was due, CLOCK_MONOTONIC nanoseconds.
     pub due_ns: u64,
     /// When it was sent, CLOCK_MONOTONIC nanoseconds; never before `due_ns`.

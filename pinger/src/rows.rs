@@ -5,9 +5,10 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use pinger_ebpf::layout::AnswerKind;
 use serde::{Deserialize, Serialize};
 
-use crate::result::{Outcome, ProbeResult};
+use crate::result::ProbeResult;
 
 /// A row of the `results` table, in the order of its insert columns.
 #[derive(Clone, Debug, PartialEq, Eq, clickhouse::Row, Serialize, Deserialize)]
@@ -46,6 +47,16 @@ pub struct ResultRow {
     pub hop_limit: u8,
     /// Whether the payload came back as it was sent; `NULL` where that is not known.
     pub datamatch: Option<bool>,
+    /// Time to live or hop limit of the probe.
+    pub ttl: u8,
+    /// Of a trace: the highest hop limit of its probes; zero otherwise.
+    pub hops: u8,
+    /// An [`AnswerKind`] as its number; zero where nothing came back, or it is not known.
+    pub answer: i8,
+    /// Type of service or traffic class of the answer; zero if unknown.
+    pub traffic_class: u8,
+    /// Offset of the first payload byte that differed; `NULL` where none did, or it is not known.
+    pub mismatch_at: Option<u16>,
 }
 
 /// Rows on their way to ClickHouse; given away whole, so never cloned.
@@ -101,15 +112,23 @@ impl RowKeys {
             rseq: result.sequence as u16,
             hop_limit: answer.and_then(|answer| answer.hop_limit).unwrap_or(0),
             datamatch: datamatch(result),
+            ttl: result.ttl,
+            hops: result.hops,
+            answer: answer
+                .and_then(|answer| answer.kind)
+                .map_or(0, |kind| kind as i8),
+            traffic_class: answer.and_then(|answer| answer.traffic_class).unwrap_or(0),
+            mismatch_at: answer.and_then(|answer| answer.mismatch_at),
         }
     }
 }
 
-/// An ICMP error quotes too little to compare, and an answer whose details were lost was not
-/// reported: both are unknown, not a match.
+/// TCP brings no payload back, an ICMP error quotes too little to compare, and an answer whose
+/// details were lost was not reported: all are unknown, not a match.
 fn datamatch(result: &ProbeResult) -> Option<bool> {
     let answer = result.answer.as_ref()?;
-    let compared = result.outcome != Outcome::Error && answer.hop_limit.is_some();
+    let carries = matches!(answer.kind, Some(AnswerKind::Echo | AnswerKind::Datagram));
+    let compared = carries && answer.hop_limit.is_some();
     compared.then_some(answer.mismatch_at.is_none())
 }
 
@@ -186,10 +205,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use pinger_ebpf::layout::AnswerKind;
-
     use crate::destination::FlowIndex;
-    use crate::result::Answer;
+    use crate::result::{Answer, Outcome};
 
     const KEYS: RowKeys = RowKeys {
         run: 7,
@@ -203,11 +220,11 @@ mod tests {
         Answer {
             rtt_ns: Some(1_234_567),
             responder: "192.0.2.4".parse().expect("an address"),
-            kind: AnswerKind::Echo,
+            kind: Some(AnswerKind::Echo),
             icmp_type: 0,
             icmp_code: 0,
             hop_limit: Some(57),
-            traffic_class: Some(0),
+            traffic_class: Some(8),
             mismatch_at: None,
         }
     }
@@ -218,6 +235,7 @@ mod tests {
             sequence: 0x1_0005,
             identifier: 39_821,
             ttl: 64,
+            hops: 0,
             due_ns: 5_000,
             tx_ns: 5_250,
             outcome,
@@ -246,6 +264,11 @@ mod tests {
             rseq: 5,
             hop_limit: 57,
             datamatch: Some(true),
+            ttl: 64,
+            hops: 0,
+            answer: 1,
+            traffic_class: 8,
+            mismatch_at: None,
         };
         assert_eq!(row, expected);
     }
@@ -272,7 +295,17 @@ mod tests {
             mismatch_at: Some(9),
             ..answer()
         };
+        let syn_ack = Answer {
+            kind: Some(AnswerKind::SynAck),
+            ..answer()
+        };
+        let untold = Answer {
+            kind: None,
+            hop_limit: None,
+            ..answer()
+        };
         let quoted = Answer {
+            kind: Some(AnswerKind::IcmpError),
             icmp_type: 3,
             icmp_code: 1,
             ..answer()
@@ -283,6 +316,9 @@ mod tests {
             (Outcome::Duplicate, Some(mismatch), Some(false)),
             (Outcome::Reply, Some(unreported), None),
             (Outcome::Error, Some(quoted), None),
+            (Outcome::Late, Some(quoted), None),
+            (Outcome::Reply, Some(syn_ack), None),
+            (Outcome::Reply, Some(untold), None),
             (Outcome::Lost, None, None),
             (Outcome::SendFailed, None, None),
         ] {

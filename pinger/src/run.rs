@@ -30,7 +30,7 @@ use self::signals::Watch;
 pub use self::threads::TooManySlots;
 use self::threads::{Crew, Machine};
 use crate::config::{RunOptions, StoreChoice};
-use crate::destination::{self, Destination};
+use crate::destination::{self, Destination, Ttl};
 use crate::resolve::{self, ResolveError};
 use crate::rows::RowKeys;
 use crate::store::{RunInfo, Store, StoreError};
@@ -114,12 +114,17 @@ fn system(step: &'static str) -> impl FnOnce(io::Error) -> RunError {
 /// [`RunError`], before the first probe leaves, except for [`RunError::View`].
 pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     privilege::check()?;
-    let resolved = resolve::resolve(&options.destinations, options.family, &mut |progress| {
+    let mut resolved = resolve::resolve(&options.destinations, options.family, &mut |progress| {
         show::say(
             Level::Info,
             &format!("looking up names: {} of {}", progress.done, progress.total),
         );
     })?;
+    if let Some(hops) = options.trace {
+        for destination in &mut resolved.destinations {
+            destination.ttl = Ttl::Trace(hops);
+        }
+    }
     // Before any other thread is made: they inherit it, the embedded store's included.
     let cpu = realtime::choose_cpu(options.cpu);
     if let Some(cpu) = cpu {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use keeper::{FlowFacts, Outside, StatsKeeper};
+use pinger_ebpf::layout::AnswerKind;
 
 use crate::result::Outcome;
 
@@ -69,6 +70,48 @@ impl Counts {
     }
 }
 
+/// How many probes ended by which kind of answer.
+///
+/// Together `reply + error`, but for TCP answers whose kind was lost because the ring buffer was
+/// full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnswerCounts {
+    /// Echo replies.
+    pub echo: u64,
+    /// UDP datagrams.
+    pub datagram: u64,
+    /// TCP segments with SYN and ACK: open ports.
+    pub syn_ack: u64,
+    /// TCP segments with RST: closed ports.
+    pub reset: u64,
+    /// ICMP errors, this host's own included.
+    pub icmp_error: u64,
+}
+
+impl AnswerCounts {
+    /// The count of one kind.
+    pub fn of_mut(&mut self, kind: AnswerKind) -> &mut u64 {
+        match kind {
+            AnswerKind::Echo => &mut self.echo,
+            AnswerKind::Datagram => &mut self.datagram,
+            AnswerKind::SynAck => &mut self.syn_ack,
+            AnswerKind::Reset => &mut self.reset,
+            AnswerKind::IcmpError => &mut self.icmp_error,
+        }
+    }
+}
+
+/// An ICMP error that ended a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastError {
+    /// Who sent it; unspecified if that was lost because the ring buffer was full.
+    pub responder: IpAddr,
+    /// Its type.
+    pub icmp_type: u8,
+    /// Its code.
+    pub icmp_code: u8,
+}
+
 /// Order statistics of a distribution of nanoseconds; all zero when `count` is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quantiles {
@@ -100,7 +143,7 @@ pub enum Recent {
 /// One destination as a snapshot shows it.
 #[derive(Clone, Debug)]
 pub struct DestinationStats {
-    /// What the user wrote.
+    /// What the user wrote, and behind a space the service, where there is a port: `tcp/443`.
     pub name: Arc<str>,
     /// The address probed.
     pub address: IpAddr,
@@ -108,10 +151,24 @@ pub struct DestinationStats {
     pub counts: Counts,
     /// Round trip of the last reply, nanoseconds.
     pub last_ns: Option<u64>,
-    /// Round trips of the whole run.
+    /// The ICMP error that ended the latest probe, if one did.
+    pub error: Option<LastError>,
+    /// Round trips of the replies of the whole run; errors have none here.
     pub rtt: Quantiles,
     /// The last results, oldest first, at most [`RECENT`].
     pub recent: Vec<Recent>,
+}
+
+impl DestinationStats {
+    /// Host and service of the name; the service is empty where there is none.
+    pub fn parts(&self) -> (&str, &str) {
+        self.name.split_once(' ').unwrap_or((&self.name, ""))
+    }
+
+    /// Whether the host was written as the address that it is.
+    pub fn is_named_by_address(&self) -> bool {
+        self.parts().0.parse() == Ok(self.address)
+    }
 }
 
 /// What the store did with the rows it was given.
@@ -132,7 +189,9 @@ pub struct Snapshot {
     pub elapsed: Duration,
     /// Sums over all destinations.
     pub totals: Counts,
-    /// Round trips of all destinations.
+    /// Kinds of answers, over all destinations.
+    pub answers: AnswerCounts,
+    /// Round trips of all destinations' replies.
     pub rtt: Quantiles,
     /// How late the prober sent, after each probe was due.
     pub lag: Quantiles,

@@ -1,4 +1,5 @@
-//! What the user sees: a live table, plain lines, one JSON object, or a line per reply.
+//! What the user sees: a live table, plain lines, one JSON object, a line per reply, or the hops
+//! of traces.
 //!
 //! In: [`Snapshot`]s and [`ProbeResult`]s, which are plain data. Out: text on stdout, and notices
 //! where they harm nothing. A view never computes a metric, and never decides when a run ends: it
@@ -21,6 +22,7 @@ mod summary;
 mod table;
 mod terminal;
 mod theme;
+mod trace;
 mod units;
 
 use std::io::{self, Write};
@@ -33,10 +35,11 @@ use crate::destination::Destination;
 use crate::result::ProbeResult;
 use crate::stats::Snapshot;
 pub use crate::store::Suggestion;
-pub use json::{Json, LagReport, Report, RowReport, RttReport};
+pub use json::{AnswerReport, Json, LagReport, Report, RowReport, RttReport};
 pub use live::{FrameTimes, Live};
 pub use ping::Ping;
 pub use plain::Plain;
+pub use trace::{HopReport, HopRttReport, Trace, TraceReport, TraceStyle};
 
 /// How often probes leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,9 +194,18 @@ pub trait View {
     fn period(&self) -> Duration;
 }
 
-/// The view for a format; `destinations` are those of the run, by flow index.
+/// The view for a format; `destinations` are those of the run, by flow index. Traces have a view
+/// of their own, in which `Live` means a table drawn anew, and the others one at the end.
 pub fn open(format: Format, destinations: &Arc<[Destination]>) -> Box<dyn View> {
     let (out, err) = (io::stdout(), io::stderr());
+    if destinations.iter().any(|one| one.ttl.hops() > 0) {
+        let style = match format {
+            Format::Live => TraceStyle::Refreshed,
+            Format::Plain | Format::Replies => TraceStyle::Table,
+            Format::Json => TraceStyle::Json,
+        };
+        return Box::new(Trace::new(Arc::clone(destinations), style, out, err));
+    }
     match format {
         Format::Live => Box::new(Live::new()),
         Format::Plain => Box::new(Plain::new(out, err)),

@@ -299,7 +299,7 @@ impl<'a> World<'a> {
             let Some(result) = self.keeper.event(&event) else {
                 return Err(format!("an event of no probe: {event:?}"));
             };
-            self.notes.answered += u64::from(result.outcome == Outcome::Reply);
+            self.notes.answered += u64::from(result.outcome.is_answer());
             self.results.push(result);
             self.check_sums(Some(result.flow))?;
         }

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pinger::result::{Answer, Outcome};
-use pinger::rows::{Batch, ResultRow};
+use pinger::result::{Answer, Outcome, ProbeResult};
+use pinger::rows::{Batch, ResultRow, RowKeys};
 use pinger::stats::{Counts, RowCounts};
 use pinger::store::{QUEUE_BATCHES, StoreError, schema, suggestions};
+use pinger_ebpf::layout::AnswerKind;
 use store_kit::{
     Home, PATIENCE, Server, Wire, all_written, answer, await_that, batch, engines, keys, open,
     required, result, wall_ns,
@@ -20,7 +21,8 @@ use store_kit::{
 /// All columns of a row, in the form in which [`ResultRow`] reads them from JSON.
 const ROWS: &str = "SELECT run, source, destination, sequence, \
     toUnixTimestamp64Nano(time_due) AS time_due, lag, rtt, toInt8(outcome) AS outcome, address, \
-    rsite, rhost, rtype, rcode, rid, rseq, hop_limit, datamatch \
+    rsite, rhost, rtype, rcode, rid, rseq, hop_limit, datamatch, \
+    ttl, hops, toInt8(answer) AS answer, traffic_class, mismatch_at \
     FROM results ORDER BY destination, sequence, outcome FORMAT JSONEachRow";
 
 #[test]
@@ -30,6 +32,7 @@ fn rows_come_back_as_they_were_sent() {
     let store = open(&home.embedded(), run).expect("the engine starts");
     let unreachable = Answer {
         rtt_ns: None,
+        kind: Some(AnswerKind::IcmpError),
         icmp_type: 3,
         icmp_code: 1,
         ..answer(1, "198.51.100.7").expect("an answer")
@@ -110,11 +113,13 @@ fn source_destinations_and_run_are_registered() {
          FROM sources FINAL FORMAT TSV";
     assert_eq!(home.sql(source), "3\t37\t12\t22\t::ffff:192.0.2.1\t1\n");
     let destinations = "SELECT id, active, toString(address), protocol, interval, timeout, ttl, \
-         size, name FROM destinations FINAL ORDER BY id FORMAT TSV";
+         size, name, port, hops, data, traffic_class, dont_fragment, from_interface, \
+         toString(from_address), interface FROM destinations FINAL ORDER BY id FORMAT TSV";
     assert_eq!(
         home.sql(destinations),
-        "121\ttrue\t::ffff:192.0.2.4\tICMP\t1000000000\t500000000\t64\t56\thost1.example.com\n\
-         18446744073709551614\ttrue\t2001:db8::4\tICMP6\t1000000000\t500000000\t64\t56\t2001:db8::4\n"
+        "121\ttrue\t::ffff:192.0.2.4\tICMP\t1000000000\t500000000\t64\t56\thost1.example.com\t0\t0\t\t0\ttrue\t\t::\t\n\
+         18446744073709551614\ttrue\t2001:db8::4\tICMP6\t1000000000\t500000000\t64\t56\t2001:db8::4\t\
+         443\t0\tab\\0\t184\tfalse\teth7\t::\teth9\n"
     );
 }
 
@@ -279,11 +284,13 @@ fn a_server_that_does_not_fit_is_named_with_what_to_do() {
     wrong.password_file = Some("/dev/null".into());
     refused(wrong, &["refuses user `boss`", "PINGER_STORE_PASSWORD"]);
 
-    assert_eq!(server.sql_apply(), "pinger: schema: created, version 1\n");
-    assert_eq!(
-        server.sql_apply(),
-        "pinger: schema: version 1 already, nothing to do\n"
-    );
+    let ours = schema::VERSION;
+    for done in [
+        format!("created, version {ours}"),
+        format!("version {ours} already, nothing to do"),
+    ] {
+        assert_eq!(server.sql_apply(), format!("pinger: schema: {done}\n"));
+    }
     refused(
         server.options("reader", server.port, "pinger"),
         &["read-only for user `reader`"],
@@ -303,8 +310,10 @@ fn a_server_that_does_not_fit_is_named_with_what_to_do() {
             "0".repeat(64)
         ));
     };
-    add(schema::VERSION + 1, "future");
-    refused(server.boss(), &["has version 2", "knows up to version 1"]);
+    add(ours + 1, "future");
+    let newer = format!("has version {}", ours + 1);
+    let known = format!("knows up to version {ours}");
+    refused(server.boss(), &[&newer, &known]);
     add(1, "tables_and_views");
     refused(server.boss(), &["migration 1", "checksum 000000000000"]);
     server.sql("TRUNCATE TABLE schema_migrations");
@@ -312,10 +321,42 @@ fn a_server_that_does_not_fit_is_named_with_what_to_do() {
         server.boss(),
         &[
             "has none yet",
-            "needs version 1",
+            &format!("needs version {ours}"),
             "pinger schema apply --store",
         ],
     );
+}
+
+#[test]
+fn an_upgrade_keeps_what_is_there_and_says_what_it_was() {
+    let server = Server::start();
+    server.sql_in("default", "CREATE DATABASE pinger");
+    let first = &schema::MIGRATIONS[0];
+    for statement in first.sql.trim_end().split(";\n") {
+        server.sql(statement);
+    }
+    server.sql(&format!(
+        "INSERT INTO schema_migrations (version, name, checksum) VALUES (1, '{}', '{}')",
+        first.name,
+        first.checksum()
+    ));
+    server.sql(
+        "INSERT INTO results (run, sequence, time_due, outcome) \
+         VALUES (1, 0, now64(9), 'reply'), (1, 1, now64(9), 'error'), (1, 2, now64(9), 'lost')",
+    );
+    assert_eq!(
+        server.sql_apply(),
+        format!(
+            "pinger: schema: upgraded from version 1 to {}\n",
+            schema::VERSION
+        )
+    );
+    assert_eq!(
+        server.sql("SELECT outcome, answer, ttl, hops FROM results ORDER BY sequence FORMAT TSV"),
+        "reply\techo\t0\t0\nerror\ticmp_error\t0\t0\nlost\tnone\t0\t0\n"
+    );
+    let minutes = "SELECT sum(sent), sum(lost) FROM per_minute FORMAT TSV";
+    assert_eq!(server.sql(minutes), "3\t1\n");
 }
 
 impl Server {
@@ -569,11 +610,13 @@ fn views_answer_everyday_questions() {
     }
     let late = result(5, Outcome::Late, answer(700_000_000, "2001:db8::4"));
     rows.push(keys.row(u64::MAX - 1, &late));
+    // Traces of the same destinations change nothing of what is asked first.
+    rows.extend(traces(&keys));
     store.sender().offer(Batch {
         token: "t".to_owned(),
         rows,
     });
-    await_that("it is written", || store.counts() == all_written(121));
+    await_that("it is written", || store.counts() == all_written(121 + 24));
 
     let outages = "SELECT name, seconds, probes, lost, error, ongoing, \
          toUnixTimestamp64Nano(start) - run, toUnixTimestamp64Nano(assumeNotNull(end)) - run \
@@ -602,7 +645,7 @@ fn views_answer_everyday_questions() {
         "2001:db8::4\t60\t1\t1\t0\t59\nhost1.example.com\t60\t12\t0\t2\t2\n"
     );
     let readable = "SELECT source = hostName(), destination, protocol, outcome, rtt_ms, lag_ms, \
-         address FROM results_readable WHERE sequence = 5 ORDER BY destination, outcome FORMAT TSV";
+         address FROM results_readable WHERE sequence = 5 AND ttl = 64 ORDER BY destination, outcome FORMAT TSV";
     assert_eq!(
         home.sql(readable),
         "1\t2001:db8::4\tICMP6\tlost\t\\N\t0.00025\t\n\
@@ -610,8 +653,76 @@ fn views_answer_everyday_questions() {
          1\thost1.example.com\tICMP\treply\t2\t0.00025\t192.0.2.4\n"
     );
 
+    paths_are_queries(&home);
     every_query_of_the_cookbook_runs(&home);
     store.close(&Counts::default(), PATIENCE);
+}
+
+/// Three passes over four hop limits. The first destination is behind two routers, of which the
+/// second is silent once and then another one; the second is cut off behind its second router.
+fn traces(keys: &RowKeys) -> Vec<ResultRow> {
+    let mut rows = Vec::new();
+    for sequence in 0..12 {
+        let (pass, ttl) = (sequence / 4, 1 + (sequence % 4) as u8);
+        let traced = |outcome, answer| ProbeResult {
+            ttl,
+            hops: 4,
+            ..result(sequence, outcome, answer)
+        };
+        let error = |address: &str, icmp_type| {
+            let answer = answer(1_000_000 * u64::from(ttl), address).expect("an answer");
+            let kind = Some(AnswerKind::IcmpError);
+            let error = Answer {
+                kind,
+                icmp_type,
+                ..answer
+            };
+            traced(Outcome::Error, Some(error))
+        };
+        let first = match (ttl, pass) {
+            (1, _) => error("198.51.100.1", 11),
+            (2, 0) => error("198.51.100.2", 11),
+            (2, 1) => traced(Outcome::Lost, None),
+            (2, _) => error("198.51.100.9", 11),
+            _ => traced(Outcome::Reply, answer(9_000_000, "192.0.2.4")),
+        };
+        let second = match ttl {
+            1 => error("2001:db8:1::1", 3),
+            _ => error("2001:db8:2::1", 1),
+        };
+        rows.extend([keys.row(121, &first), keys.row(u64::MAX - 1, &second)]);
+    }
+    rows
+}
+
+fn paths_are_queries(home: &Home) {
+    let paths = "SELECT name, pass, reached, path, toUnixTimestamp64Nano(time) - run \
+         FROM paths ORDER BY name DESC, pass FORMAT TSV";
+    assert_eq!(
+        home.sql(paths),
+        "host1.example.com\t0\t1\t['198.51.100.1','198.51.100.2','192.0.2.4']\t0\n\
+         host1.example.com\t1\t1\t['198.51.100.1','','192.0.2.4']\t4000000000\n\
+         host1.example.com\t2\t1\t['198.51.100.1','198.51.100.9','192.0.2.4']\t8000000000\n\
+         2001:db8::4\t0\t0\t['2001:db8:1::1','2001:db8:2::1']\t0\n\
+         2001:db8::4\t1\t0\t['2001:db8:1::1','2001:db8:2::1']\t4000000000\n\
+         2001:db8::4\t2\t0\t['2001:db8:1::1','2001:db8:2::1']\t8000000000\n"
+    );
+    let changes =
+        "SELECT name, ttl, before, after, hops_changed, pass FROM path_changes FORMAT TSV";
+    assert_eq!(
+        home.sql(changes),
+        "host1.example.com\t2\t198.51.100.2\t198.51.100.9\t1\t2\n",
+        "a silent hop is no change"
+    );
+    let hops = "SELECT ttl, arraySort(addresses), sent, lost, loss_percent, rtt_min_ms \
+         FROM hops WHERE destination = 121 ORDER BY ttl FORMAT TSV";
+    assert_eq!(
+        home.sql(hops),
+        "1\t['198.51.100.1']\t3\t0\t0\t1\n\
+         2\t['198.51.100.2','198.51.100.9']\t3\t1\t33.333\t2\n\
+         3\t['192.0.2.4']\t3\t0\t0\t9\n",
+        "what is behind the destination is not shown"
+    );
 }
 
 fn every_query_of_the_cookbook_runs(home: &Home) {

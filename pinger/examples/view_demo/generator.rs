@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lib::stats::{Counts, DestinationStats, Quantiles, RECENT, Recent, RowCounts, Snapshot};
+use super::lib::stats::{
+    AnswerCounts, Counts, DestinationStats, Quantiles, RECENT, Recent, RowCounts, Snapshot,
+};
 
 /// Time between two probes to a destination.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
@@ -210,6 +212,10 @@ impl Generator {
         let spooled = totals.reply.min(self.destinations.len() as u64 * 4);
         Snapshot {
             elapsed: self.elapsed,
+            answers: AnswerCounts {
+                echo: totals.reply,
+                ..AnswerCounts::default()
+            },
             totals,
             rtt: self.rtt.quantiles(),
             lag: self.lag.quantiles(),
@@ -231,6 +237,7 @@ fn stats(destination: &Invented) -> DestinationStats {
         address: destination.address,
         counts: destination.counts,
         last_ns: destination.last_ns,
+        error: None,
         rtt: destination.rtt.quantiles(),
         recent: destination.recent.clone(),
     }

@@ -61,6 +61,7 @@ pub fn assemble(
         format: pick(&layers, |s| s.format).unwrap_or(format_default),
         picture: pick(&layers, |s| s.picture.clone()),
         kernel_log: pick(&layers, |s| s.kernel_log).unwrap_or(false),
+        trace: None,
     })
 }
 

@@ -92,15 +92,16 @@ struct Bench {
 impl Bench {
     fn new(flows: usize, interval_ns: u64, timeout_ns: u64, limits: Limits) -> Self {
         let destination = Destination {
-            id: 0,
-            name: String::new(),
-            address: "192.0.2.9".parse().unwrap(),
-            protocol: Protocol::Icmp,
             interval_ns,
             timeout_ns,
             size: 16,
             ..Destination::echo("192.0.2.9".parse().unwrap())
         };
+        Self::of(destination, flows, limits)
+    }
+
+    /// So many flows to one destination.
+    fn of(destination: Destination, flows: usize, limits: Limits) -> Self {
         let destinations = vec![destination; flows];
         let schedule = Schedule::new(&destinations, START_NS, false);
         let source = "192.0.2.1".parse().unwrap();
@@ -252,7 +253,13 @@ fn a_link_that_refuses_does_no_harm_to_the_probes_of_another() {
 
 #[test]
 fn resets_leave_by_their_flows_links_and_what_cannot_leave_is_counted() {
-    let mut bench = Bench::new(4, 8 * MS, 3 * MS, limits(Some(1)));
+    let port = Destination {
+        protocol: Protocol::Tcp,
+        port: 80,
+        size: 0,
+        ..Destination::echo("192.0.2.9".parse().unwrap())
+    };
+    let mut bench = Bench::of(port, 4, limits(Some(1)));
     bench.engine.heads_mut().flows = vec![Some(1), Some(0), Some(1), None];
     let probes = || [0, 1, 2, 2, 3].map(|flow| (FlowIndex(flow), 7)).into_iter();
     let failed = bench.engine.reset(probes(), &mut bench.links);
@@ -344,7 +351,16 @@ fn an_answer_not_told_of_is_told_by_the_sender_once() {
     slot.compare_exchange(sent, SlotState::unreported(0, 77))
         .unwrap();
     assert_eq!(bench.poll_at(START_NS + MS), Poll::Done);
-    assert_eq!(bench.ends(), [(0, End::Unreported { rtt_ns: 77 })]);
+    assert_eq!(
+        bench.ends(),
+        [(
+            0,
+            End::Unreported {
+                rtt_ns: 77,
+                error: false
+            }
+        )]
+    );
     assert_eq!(
         slot_tag(&bench),
         SlotState::ANSWERED,

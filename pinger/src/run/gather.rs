@@ -13,7 +13,6 @@ use zerocopy::FromBytes;
 use super::notes::NoteSource;
 use super::outlets::Outlets;
 use super::resets::ResetSink;
-use crate::result::Outcome;
 use crate::stats::{Outside, Snapshot, StatsKeeper};
 use crate::wire::bpf::Counters;
 use crate::wire::clock;
@@ -110,8 +109,7 @@ impl Gatherer {
                 resets.take_event(event);
             }
             if let Some(result) = self.keeper.event(event) {
-                let first = matches!(result.outcome, Outcome::Reply | Outcome::Error);
-                self.answered += u64::from(first);
+                self.answered += u64::from(result.outcome.is_answer());
                 self.outlets.put(now_ns, &result);
             }
         }

@@ -166,10 +166,22 @@ mod tests {
             .collect();
         assert_eq!(source.take(10).collect::<Vec<_>>(), open);
 
-        sink.take_note(&unreported(0, End::Unreported { rtt_ns: 1 }));
+        sink.take_note(&unreported(
+            0,
+            End::Unreported {
+                rtt_ns: 1,
+                error: false,
+            },
+        ));
         sink.take_note(&unreported(1, End::Lost));
         assert!(source.is_empty());
-        sink.take_note(&unreported(1, End::Unreported { rtt_ns: 1 }));
+        sink.take_note(&unreported(
+            1,
+            End::Unreported {
+                rtt_ns: 1,
+                error: false,
+            },
+        ));
         assert_eq!(source.take(10).collect::<Vec<_>>(), [(FlowIndex(1), 9)]);
     }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::destination::Protocol;
+use crate::destination::{Protocol, Ttl};
 
 fn destination(interval_ns: u64, timeout_ns: u64) -> Destination {
     Destination {
@@ -21,6 +21,15 @@ fn destination(interval_ns: u64, timeout_ns: u64) -> Destination {
 fn cycle(flows: usize, start_ns: u64, interval_ns: u64) -> Cycle {
     let destinations = vec![destination(interval_ns, 1); flows];
     let schedule = Schedule::new(&destinations, start_ns, false);
+    schedule.cycles()[0].clone()
+}
+
+fn traces(flows: usize, hops: u8, start_ns: u64, interval_ns: u64) -> Cycle {
+    let destination = Destination {
+        ttl: Ttl::Trace(hops.try_into().unwrap()),
+        ..destination(interval_ns, 1)
+    };
+    let schedule = Schedule::new(&vec![destination; flows], start_ns, false);
     schedule.cycles()[0].clone()
 }
 
@@ -125,6 +134,60 @@ proptest! {
         }
         prop_assert_eq!(seen, destinations.len(), "each flow has a turn a round, in one cycle");
     }
+}
+
+proptest! {
+    #[test]
+    fn a_pass_is_sent_within_a_moment_and_the_next_one_an_interval_later(
+        flows in 1..2000_usize, hops in 2..=255_u8, start_ns in START, interval_ns in interval(),
+        pass in 0..1_u64 << 16,
+    ) {
+        let cycle = traces(flows, hops, start_ns, interval_ns);
+        let turns = flows as u64 * u64::from(hops);
+        let (first, last) = (cycle.turn(pass * turns), cycle.turn((pass + 1) * turns - 1));
+        prop_assert_eq!(first.sequence, pass * u64::from(hops));
+        prop_assert_eq!(last.sequence + 1, first.sequence + u64::from(hops));
+        let spread_ns = PASS_SPREAD_NS.max(turns * TRACE_GAP_NS);
+        prop_assert!(last.due_ns - first.due_ns < spread_ns);
+        let next_ns = cycle.due_ns((pass + 1) * turns);
+        prop_assert!(next_ns > last.due_ns, "passes do not overlap");
+        let after_ns = next_ns - first.due_ns;
+        prop_assert!(after_ns == interval_ns || (interval_ns < spread_ns && after_ns <= spread_ns));
+    }
+
+    #[test]
+    fn traces_count_and_leave_out_turns_as_the_others_do(
+        flows in 1..200_usize, hops in 2..=40_u8, interval_ns in interval(), turn in 0..1_u64 << 20,
+        late in 0..1_u64 << 45, span_ns in 1..ELAPSED_MAX,
+    ) {
+        let cycle = traces(flows, hops, 7, interval_ns);
+        let turns = cycle.turns_before(7 + span_ns);
+        prop_assert!(turns > 0 && cycle.due_ns(turns - 1) < 7 + span_ns);
+        prop_assert!(cycle.due_ns(turns) >= 7 + span_ns);
+        let now_ns = cycle.due_ns(turn) + late;
+        let rounds = cycle.rounds_behind(turn, now_ns);
+        prop_assert_eq!(rounds % u64::from(hops), 0, "whole passes");
+        let due_ns = cycle.due_ns(turn + rounds * flows as u64);
+        prop_assert!(due_ns <= now_ns && now_ns - due_ns < cycle.pass_ns());
+    }
+
+    #[test]
+    fn the_probes_of_traces_in_a_timeout_fit_in_flight(
+        hops in 2..=40_u8, interval_ns in interval(), timeout_ns in 1..10_000_000_000_u64,
+        pass in 0..100_u64,
+    ) {
+        let cycle = Cycle { timeout_ns, ..traces(1, hops, 7, interval_ns) };
+        let first = pass * u64::from(hops);
+        let room = cycle.in_flight_max();
+        prop_assert!(cycle.due_ns(first + room - 1) > cycle.due_ns(first) + timeout_ns);
+    }
+}
+
+#[test]
+fn a_thousand_traces_are_sent_within_a_fifth_of_a_second() {
+    let cycle = traces(1000, 16, 0, 1_000_000_000);
+    assert!(cycle.due_ns(16_000 - 1) < 200_000_000);
+    assert_eq!(cycle.due_ns(16_000), 1_000_000_000);
 }
 
 #[test]

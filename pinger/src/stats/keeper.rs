@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use hdrhistogram::{Counter, Histogram};
 use pinger_ebpf::layout::{AnswerKind, Event, EventKind, PAYLOAD_MATCHES};
+use pinger_ebpf::parse::{ICMP_ECHO_REPLY, ICMP6_ECHO_REPLY};
 
-use super::{Counts, DestinationStats, Quantiles, RECENT, Recent, RowCounts, Snapshot};
-use crate::destination::{Destination, FlowIndex, Ttl};
+use super::{
+    AnswerCounts, Counts, DestinationStats, LastError, Quantiles, RECENT, Recent, RowCounts,
+    Snapshot,
+};
+use crate::destination::{Destination, FlowIndex, Protocol, Ttl};
 use crate::engine::{End, Note};
 use crate::result::{Answer, Outcome, ProbeResult};
 use crate::schedule::Schedule;
@@ -84,10 +88,12 @@ impl<C: Counter> Distribution<C> {
 struct Metrics {
     name: Arc<str>,
     address: IpAddr,
+    protocol: Protocol,
     ttl: Ttl,
     facts: FlowFacts,
     counts: Counts,
     last_ns: Option<u64>,
+    error: Option<LastError>,
     rtt: Option<Distribution<u32>>,
     recent: VecDeque<Recent>,
 }
@@ -95,14 +101,47 @@ struct Metrics {
 impl Metrics {
     fn new(destination: &Destination, facts: FlowFacts) -> Self {
         Self {
-            name: Arc::from(destination.name.as_str()),
+            name: name_with_service(destination).into(),
             address: destination.address,
+            protocol: destination.protocol,
             ttl: destination.ttl,
             facts,
             counts: Counts::default(),
             last_ns: None,
+            error: None,
             rtt: None,
             recent: VecDeque::with_capacity(RECENT),
+        }
+    }
+
+    /// An answer of which only the round trip survived, because the ring buffer was full: what
+    /// else the protocol implies is known, and no more.
+    fn bare_answer(&self, rtt_ns: u64, error: bool) -> Answer {
+        let kind = match self.protocol {
+            _ if error => Some(AnswerKind::IcmpError),
+            Protocol::Icmp | Protocol::Icmp6 => Some(AnswerKind::Echo),
+            Protocol::Udp | Protocol::Udp6 => Some(AnswerKind::Datagram),
+            Protocol::Tcp | Protocol::Tcp6 => None,
+        };
+        let icmp_type = match (kind, self.address) {
+            (Some(AnswerKind::Echo), IpAddr::V4(_)) => ICMP_ECHO_REPLY,
+            (Some(AnswerKind::Echo), IpAddr::V6(_)) => ICMP6_ECHO_REPLY,
+            _ => 0,
+        };
+        let responder = match self.address {
+            // Any router may have sent it.
+            _ if error => Ipv6Addr::UNSPECIFIED.into(),
+            address => address,
+        };
+        Answer {
+            rtt_ns: Some(rtt_ns),
+            responder,
+            kind,
+            icmp_type,
+            icmp_code: 0,
+            hop_limit: None,
+            traffic_class: None,
+            mismatch_at: None,
         }
     }
 
@@ -119,6 +158,7 @@ pub struct StatsKeeper {
     schedule: Arc<Schedule>,
     flows: Vec<Metrics>,
     totals: Counts,
+    answers: AnswerCounts,
     rtt: Distribution<u64>,
     lag: Distribution<u64>,
 }
@@ -135,6 +175,7 @@ impl StatsKeeper {
             schedule,
             flows,
             totals: Counts::default(),
+            answers: AnswerCounts::default(),
             rtt: Distribution::new(DIGITS_TOTAL),
             lag: Distribution::new(DIGITS_TOTAL),
         }
@@ -180,8 +221,13 @@ impl StatsKeeper {
                     End::Lost => (Outcome::Lost, None),
                     End::Refused => (Outcome::SendFailed, None),
                     End::Unreachable => (Outcome::Error, Some(unreachable(metrics.facts.source))),
-                    End::Unreported { rtt_ns } => {
-                        (Outcome::Reply, Some(bare_reply(metrics.address, rtt_ns)))
+                    End::Unreported { rtt_ns, error } => {
+                        let outcome = if error {
+                            Outcome::Error
+                        } else {
+                            Outcome::Reply
+                        };
+                        (outcome, Some(metrics.bare_answer(rtt_ns, error)))
                     }
                 };
                 let identifier = metrics.facts.identifier;
@@ -190,6 +236,7 @@ impl StatsKeeper {
                     sequence,
                     identifier,
                     ttl: metrics.ttl.of(sequence),
+                    hops: metrics.ttl.hops(),
                     due_ns,
                     tx_ns,
                     outcome,
@@ -204,12 +251,14 @@ impl StatsKeeper {
     /// Takes an event of the kernel program's. `None` if it names no flow of this run.
     pub fn event(&mut self, event: &Event) -> Option<ProbeResult> {
         let flow = FlowIndex(event.flow);
+        let kind = AnswerKind::from_u8(event.answer)?;
         let outcome = match EventKind::from_u8(event.kind)? {
+            EventKind::Reply if kind == AnswerKind::IcmpError => Outcome::Error,
             EventKind::Reply => Outcome::Reply,
             EventKind::Duplicate => Outcome::Duplicate,
             EventKind::Late | EventKind::Stale => Outcome::Late,
         };
-        let ttl = self.flows.get(event.flow as usize)?.ttl.of(event.sequence);
+        let ttl = self.flows.get(event.flow as usize)?.ttl;
         let known = event.tx_ns > 0;
         // Of a stale answer in a flood, only the time when it came is known.
         let known_ns = if known { event.tx_ns } else { event.rx_ns };
@@ -220,7 +269,7 @@ impl StatsKeeper {
         let answer = Answer {
             rtt_ns: known.then(|| event.rx_ns.saturating_sub(event.tx_ns)),
             responder: Ipv6Addr::from(event.responder).to_canonical(),
-            kind: AnswerKind::from_u8(event.answer)?,
+            kind: Some(kind),
             icmp_type: event.icmp_type,
             icmp_code: event.icmp_code,
             hop_limit: Some(event.hop_limit),
@@ -231,7 +280,8 @@ impl StatsKeeper {
             flow,
             sequence: event.sequence,
             identifier: event.identifier,
-            ttl,
+            ttl: ttl.of(event.sequence),
+            hops: ttl.hops(),
             due_ns,
             tx_ns: if known { event.tx_ns } else { due_ns },
             outcome,
@@ -255,7 +305,11 @@ impl StatsKeeper {
             return;
         }
         self.lag.record(result.tx_ns.saturating_sub(result.due_ns));
+        if let Some(kind) = result.answer.and_then(|answer| answer.kind) {
+            *self.answers.of_mut(kind) += 1;
+        }
         let metrics = &mut self.flows[result.flow.0 as usize];
+        metrics.error = last_error(result);
         match (
             result.outcome,
             result.answer.and_then(|answer| answer.rtt_ns),
@@ -285,6 +339,7 @@ impl StatsKeeper {
         Snapshot {
             elapsed: outside.elapsed,
             totals: self.totals,
+            answers: self.answers,
             rtt: self.rtt.quantiles(),
             lag: self.lag.quantiles(),
             ring_dropped: outside.ring_dropped,
@@ -297,6 +352,7 @@ impl StatsKeeper {
                     address: metrics.address,
                     counts: metrics.counts,
                     last_ns: metrics.last_ns,
+                    error: metrics.error,
                     rtt: metrics
                         .rtt
                         .as_ref()
@@ -306,6 +362,26 @@ impl StatsKeeper {
                 .collect(),
         }
     }
+}
+
+/// What the user wrote, and the service where there is a port: one host may be probed at several.
+fn name_with_service(destination: &Destination) -> String {
+    let Destination { name, port, .. } = destination;
+    match destination.protocol {
+        Protocol::Icmp | Protocol::Icmp6 => name.clone(),
+        Protocol::Tcp | Protocol::Tcp6 => format!("{name} tcp/{port}"),
+        Protocol::Udp | Protocol::Udp6 => format!("{name} udp/{port}"),
+    }
+}
+
+/// The ICMP error by which a probe ended, if it did.
+fn last_error(result: &ProbeResult) -> Option<LastError> {
+    let answer = result.answer.filter(|_| result.outcome == Outcome::Error)?;
+    Some(LastError {
+        responder: answer.responder,
+        icmp_type: answer.icmp_type,
+        icmp_code: answer.icmp_code,
+    })
 }
 
 /// What a snapshot shows that others count.
@@ -328,28 +404,9 @@ fn unreachable(source: IpAddr) -> Answer {
     Answer {
         rtt_ns: None,
         responder: source,
-        kind: AnswerKind::IcmpError,
+        kind: Some(AnswerKind::IcmpError),
         icmp_type,
         icmp_code,
-        hop_limit: None,
-        traffic_class: None,
-        mismatch_at: None,
-    }
-}
-
-/// A reply of which only the round trip survived, because the ring buffer was full.
-fn bare_reply(responder: IpAddr, rtt_ns: u64) -> Answer {
-    let icmp_type = if responder.is_ipv4() {
-        pinger_ebpf::parse::ICMP_ECHO_REPLY
-    } else {
-        pinger_ebpf::parse::ICMP6_ECHO_REPLY
-    };
-    Answer {
-        rtt_ns: Some(rtt_ns),
-        responder,
-        kind: AnswerKind::Echo,
-        icmp_type,
-        icmp_code: 0,
         hop_limit: None,
         traffic_class: None,
         mismatch_at: None,

@@ -23,11 +23,18 @@ pub struct Migration {
 }
 
 /// All migrations in order.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "tables_and_views",
-    sql: include_str!("../../../schema/001_tables_and_views.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "tables_and_views",
+        sql: include_str!("../../../schema/001_tables_and_views.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "every_probe",
+        sql: include_str!("../../../schema/002_every_probe.sql"),
+    },
+];
 
 /// Version of the schema that this program writes.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -2,11 +2,11 @@
 
 use std::net::Ipv6Addr;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{RunInfo, mapped, wall_ns};
 use crate::config::Source;
-use crate::destination::Destination;
+use crate::destination::{Destination, From};
 use crate::stats::{Counts, RowCounts};
 
 /// A row of `sources`.
@@ -44,27 +44,55 @@ pub(super) struct DestinationRow {
     active: bool,
     address: Ipv6Addr,
     protocol: i8,
+    port: u16,
     interval: u64,
     timeout: u64,
     ttl: u8,
+    hops: u8,
+    #[serde(serialize_with = "bytes")]
+    data: Vec<u8>,
     size: u16,
+    traffic_class: u8,
+    dont_fragment: bool,
+    from_address: Ipv6Addr,
+    from_interface: String,
+    interface: String,
     name: String,
 }
 
 impl DestinationRow {
     pub(super) fn new(destination: &Destination) -> Self {
+        let (from_address, from_interface) = match &destination.from {
+            None => (Ipv6Addr::UNSPECIFIED, String::new()),
+            Some(From::Address(address)) => (mapped(*address), String::new()),
+            Some(From::Interface(name)) => (Ipv6Addr::UNSPECIFIED, name.clone()),
+        };
         Self {
             id: destination.id,
             active: true,
             address: mapped(destination.address),
             protocol: destination.protocol as i8,
+            port: destination.port,
             interval: destination.interval_ns,
             timeout: destination.timeout_ns,
             ttl: destination.ttl.of(0),
+            hops: destination.ttl.hops(),
+            data: destination.data.as_deref().unwrap_or_default().to_vec(),
             size: destination.size,
+            traffic_class: destination.traffic_class,
+            dont_fragment: destination.dont_fragment,
+            from_address,
+            from_interface,
+            interface: destination.interface.clone().unwrap_or_default(),
             name: destination.name.clone(),
         }
     }
+}
+
+/// ClickHouse's `String` is bytes, and so is what a payload repeats.
+#[expect(clippy::ptr_arg, reason = "serde gives what the field is")]
+fn bytes<S: Serializer>(data: &Vec<u8>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(data)
 }
 
 /// A row of `runs`, and the address that goes into `sources`.

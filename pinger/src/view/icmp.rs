@@ -1,15 +1,18 @@
 //! ICMP errors in words.
 
-use crate::destination::Protocol;
+use std::net::IpAddr;
 
-/// What an ICMP error says, as RFC 792, RFC 1122, RFC 1812 and RFC 4443 name it.
-pub(super) fn error_text(protocol: Protocol, icmp_type: u8, icmp_code: u8) -> String {
-    let known = match protocol {
-        Protocol::Icmp | Protocol::Tcp | Protocol::Udp => error_v4(icmp_type, icmp_code),
-        Protocol::Icmp6 | Protocol::Tcp6 | Protocol::Udp6 => error_v6(icmp_type, icmp_code),
+/// What an ICMP error says of a probe to `address`, as RFC 792, RFC 1122, RFC 1812 and RFC 4443
+/// name it.
+pub(super) fn error_text(address: IpAddr, icmp_type: u8, icmp_code: u8) -> String {
+    let (known, protocol) = match address {
+        IpAddr::V4(_) => (error_v4(icmp_type, icmp_code), "ICMP"),
+        IpAddr::V6(_) => (error_v6(icmp_type, icmp_code), "ICMPv6"),
     };
     match known {
         Some(text) => text.to_owned(),
+        // This type is no error: what it was is not known.
+        None if icmp_type == 0 => format!("{protocol} error, its details lost"),
         None => format!("{protocol} error of type {icmp_type}, code {icmp_code}"),
     }
 }
@@ -64,15 +67,17 @@ mod tests {
 
     #[test]
     fn errors_have_words_and_unknown_ones_their_numbers() {
-        for (protocol, icmp_type, code, text) in [
-            (Protocol::Icmp, 3, 1, "host unreachable"),
-            (Protocol::Icmp, 11, 0, "time to live exceeded"),
-            (Protocol::Icmp6, 1, 3, "address unreachable"),
-            (Protocol::Icmp6, 3, 0, "hop limit exceeded"),
-            (Protocol::Icmp, 3, 99, "ICMP error of type 3, code 99"),
-            (Protocol::Icmp6, 11, 0, "ICMP6 error of type 11, code 0"),
+        let (v4, v6) = ([192, 0, 2, 1].into(), [0x2001, 0, 0, 0, 0, 0, 0, 1].into());
+        for (address, icmp_type, code, text) in [
+            (v4, 3, 1, "host unreachable"),
+            (v4, 11, 0, "time to live exceeded"),
+            (v6, 1, 3, "address unreachable"),
+            (v6, 3, 0, "hop limit exceeded"),
+            (v4, 3, 99, "ICMP error of type 3, code 99"),
+            (v4, 0, 0, "ICMP error, its details lost"),
+            (v6, 11, 0, "ICMPv6 error of type 11, code 0"),
         ] {
-            assert_eq!(error_text(protocol, icmp_type, code), text);
+            assert_eq!(error_text(address, icmp_type, code), text);
         }
     }
 }

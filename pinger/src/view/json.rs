@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Level, RunHeader, SnapshotDetail, Summary, View, print_notice};
-use crate::stats::{Quantiles, RowCounts, Snapshot};
+use crate::stats::{AnswerCounts, Quantiles, RowCounts, Snapshot};
 
 /// A run in figures, for programs. No field is ever null or absent.
 ///
@@ -34,6 +34,8 @@ pub struct Report {
     pub in_flight: u64,
     /// Answers whose details were dropped because the ring buffer was full; they are counted.
     pub ring_dropped: u64,
+    /// Answers that ended a probe, by kind.
+    pub answers: AnswerReport,
     /// How long probes were sent, seconds; without the wait for the last answers.
     pub elapsed_s: f64,
     /// Probes sent per second: `sent / elapsed_s`.
@@ -48,6 +50,22 @@ pub struct Report {
     pub skipped: u64,
     /// Packets that looked like answers but were not to a probe of ours.
     pub forged: u64,
+}
+
+/// How many probes ended by which kind of answer: together `reply + error`, but for TCP answers
+/// among those of `ring_dropped`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerReport {
+    /// Echo replies.
+    pub echo: u64,
+    /// UDP datagrams.
+    pub datagram: u64,
+    /// TCP SYN and ACK: the port is open.
+    pub syn_ack: u64,
+    /// TCP RST: the port is closed.
+    pub reset: u64,
+    /// ICMP errors.
+    pub icmp_error: u64,
 }
 
 /// Quantiles of round trips, nanoseconds.
@@ -104,6 +122,7 @@ impl From<&Summary> for Report {
             send_failed: totals.send_failed,
             in_flight: totals.in_flight,
             ring_dropped: snapshot.ring_dropped,
+            answers: snapshot.answers.into(),
             elapsed_s: summary.sending.as_secs_f64(),
             rate_pps: summary.rate_pps(),
             rtt_ns: snapshot.rtt.into(),
@@ -111,6 +130,25 @@ impl From<&Summary> for Report {
             rows: snapshot.rows.into(),
             skipped: totals.skipped,
             forged: snapshot.forged,
+        }
+    }
+}
+
+impl From<AnswerCounts> for AnswerReport {
+    fn from(answers: AnswerCounts) -> Self {
+        let AnswerCounts {
+            echo,
+            datagram,
+            syn_ack,
+            reset,
+            icmp_error,
+        } = answers;
+        Self {
+            echo,
+            datagram,
+            syn_ack,
+            reset,
+            icmp_error,
         }
     }
 }
@@ -237,9 +275,10 @@ mod tests {
         keys.sort_unstable();
         assert_eq!(
             keys.join(" "),
-            "duplicate elapsed_s error forged in_flight lag_ns late lost mismatch rate_pps reply \
+            "answers duplicate elapsed_s error forged in_flight lag_ns late lost mismatch rate_pps reply \
              ring_dropped rows rtt_ns send_failed sent skipped"
         );
+        assert_eq!(inner("answers"), "datagram echo icmp_error reset syn_ack");
         assert_eq!(inner("rtt_ns"), "max min p50 p90 p99 p999");
         assert_eq!(inner("lag_ns"), "max p50 p99");
         assert_eq!(inner("rows"), "dropped spooled written");

@@ -6,9 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pinger_ebpf::layout::AnswerKind;
+
 use super::units::{exact, percent_short, plural};
 use super::{Level, RunHeader, SnapshotDetail, Summary, View, icmp, print_notice};
-use crate::destination::Destination;
+use crate::destination::{Destination, Protocol};
 use crate::result::{Answer, Outcome, ProbeResult};
 use crate::stats::{DestinationStats, Quantiles, Snapshot};
 
@@ -48,48 +50,90 @@ fn label(name: &str, address: IpAddr) -> String {
     }
 }
 
-/// The line for a result.
-fn line(destination: &Destination, result: &ProbeResult) -> String {
+/// The same with the port, where there is one: `198.18.0.1 port 443`.
+fn target(destination: &Destination) -> String {
     let who = label(&destination.name, destination.address);
-    let sequence = result.sequence as u16;
-    let timeout = exact(destination.timeout_ns);
-    match (result.outcome, &result.answer) {
-        (Outcome::Reply, Some(answer)) => answer_line(destination, answer, sequence, ""),
-        (Outcome::Duplicate, Some(answer)) => answer_line(destination, answer, sequence, " (DUP!)"),
-        (Outcome::Late, Some(answer)) => {
-            let mark = format!(" (late: the timeout is {timeout})");
-            answer_line(destination, answer, sequence, &mark)
-        }
-        (Outcome::Error, Some(answer)) => {
-            let text = icmp::error_text(destination.protocol, answer.icmp_type, answer.icmp_code);
-            let from = answer.responder;
-            format!("from {from}: icmp_seq={sequence} to {who}: {text}")
-        }
-        (Outcome::Lost, _) => format!("no answer from {who}: icmp_seq={sequence} after {timeout}"),
-        (Outcome::SendFailed, _) => format!("not sent to {who}: icmp_seq={sequence}"),
-        (outcome, None) => format!("{} from {who}: icmp_seq={sequence}", outcome.name()),
+    match destination.port {
+        0 => who,
+        port => format!("{who} port {port}"),
     }
 }
 
-fn answer_line(destination: &Destination, answer: &Answer, sequence: u16, mark: &str) -> String {
-    let bytes = destination.size.saturating_add(ICMP_HEADER);
+/// The probe's number, as `ping` names it; only ICMP has a field for it.
+fn number(destination: &Destination, result: &ProbeResult) -> String {
+    let sequence = result.sequence as u16;
+    if destination.protocol.has_port() {
+        format!("seq={sequence}")
+    } else {
+        format!("icmp_seq={sequence}")
+    }
+}
+
+/// The line for a result.
+fn line(destination: &Destination, result: &ProbeResult) -> String {
+    let who = target(destination);
+    let number = number(destination, result);
+    let timeout = exact(destination.timeout_ns);
+    let mark = match result.outcome {
+        Outcome::Duplicate => " (DUP!)".to_owned(),
+        Outcome::Late => format!(" (late: the timeout is {timeout})"),
+        _ => String::new(),
+    };
+    match (result.outcome, &result.answer) {
+        (Outcome::Lost, _) => format!("no answer from {who}: {number} after {timeout}"),
+        (Outcome::SendFailed, _) => format!("not sent to {who}: {number}"),
+        (outcome, None) => format!("{} from {who}: {number}", outcome.name()),
+        (outcome, Some(answer))
+            if outcome == Outcome::Error || answer.kind == Some(AnswerKind::IcmpError) =>
+        {
+            let text = icmp::error_text(destination.address, answer.icmp_type, answer.icmp_code);
+            let from = if answer.responder.is_unspecified() {
+                "somebody".to_owned()
+            } else {
+                answer.responder.to_string()
+            };
+            let time = time(answer);
+            format!("from {from}: {number} to {who}: {text}{time}{mark}")
+        }
+        (_, Some(answer)) => answer_line(destination, answer, &number, &mark),
+    }
+}
+
+/// ` time=…`, if there is one.
+fn time(answer: &Answer) -> String {
+    let ms = answer.rtt_ns.map(milliseconds);
+    ms.map_or_else(String::new, |ms| format!(" time={ms} ms"))
+}
+
+fn answer_line(destination: &Destination, answer: &Answer, number: &str, mark: &str) -> String {
     let name = if answer.responder == destination.address {
         &destination.name
     } else {
         ""
     };
-    let who = match name {
+    let mut who = match name {
         "" => answer.responder.to_string(),
         name => label(name, answer.responder),
     };
-    let mut line = format!("{bytes} bytes from {who}: icmp_seq={sequence}");
-    // Writing to a String cannot fail.
+    if destination.port > 0 {
+        // Writing to a String cannot fail.
+        let _ = write!(who, " port {}", destination.port);
+    }
+    let size = destination.size;
+    let mut line = match (answer.kind, destination.protocol) {
+        (Some(AnswerKind::SynAck), _) => format!("{who} is open: {number}"),
+        (Some(AnswerKind::Reset), _) => format!("{who} is closed: {number}"),
+        (_, Protocol::Tcp | Protocol::Tcp6) => format!("{who} answered: {number}"),
+        (_, Protocol::Udp | Protocol::Udp6) => format!("{size} bytes from {who}: {number}"),
+        (_, Protocol::Icmp | Protocol::Icmp6) => {
+            let bytes = size.saturating_add(ICMP_HEADER);
+            format!("{bytes} bytes from {who}: {number}")
+        }
+    };
     if let Some(hop_limit) = answer.hop_limit {
         let _ = write!(line, " ttl={hop_limit}");
     }
-    if let Some(rtt_ns) = answer.rtt_ns {
-        let _ = write!(line, " time={} ms", milliseconds(rtt_ns));
-    }
+    line.push_str(&time(answer));
     line.push_str(mark);
     if let Some(offset) = answer.mismatch_at {
         let _ = write!(line, " (payload changed at byte {offset})");
@@ -113,8 +157,9 @@ fn write_summary(
     sending: Duration,
 ) -> io::Result<()> {
     let counts = &destination.counts;
-    let who = label(&destination.name, destination.address);
-    writeln!(out, "\n--- {who} ---")?;
+    let (host, service) = destination.parts();
+    let who = format!("{} {service}", label(host, destination.address));
+    writeln!(out, "\n--- {} ---", who.trim_end())?;
     write!(
         out,
         "{} sent, {}",
@@ -164,12 +209,21 @@ impl<O: Write, E: Write> View for Ping<O, E> {
             return self.out.flush();
         }
         for destination in self.destinations.iter() {
-            let who = label(&destination.name, destination.address);
-            writeln!(
-                self.out,
-                "PING {who}: {} data bytes, {through}",
-                destination.size
-            )?;
+            let who = target(destination);
+            match destination.protocol {
+                Protocol::Tcp | Protocol::Tcp6 => write!(self.out, "PING {who} by TCP")?,
+                Protocol::Udp | Protocol::Udp6 => {
+                    write!(
+                        self.out,
+                        "PING {who} by UDP: {} data bytes",
+                        destination.size
+                    )?;
+                }
+                Protocol::Icmp | Protocol::Icmp6 => {
+                    write!(self.out, "PING {who}: {} data bytes", destination.size)?;
+                }
+            }
+            writeln!(self.out, ", {through}")?;
         }
         self.out.flush()
     }

@@ -196,7 +196,7 @@ fn label(destination: &DestinationStats) -> String {
 }
 
 /// What did not go as asked, a sentence each, with what it means.
-fn write_drops(out: &mut impl Write, snapshot: &Snapshot) -> io::Result<()> {
+pub(super) fn write_drops(out: &mut impl Write, snapshot: &Snapshot) -> io::Result<()> {
     let probes = |count| plural(count, "probe", "probes");
     let results = |count| plural(count, "result", "results");
     let (failed, skipped) = (snapshot.totals.send_failed, snapshot.totals.skipped);

@@ -228,7 +228,7 @@ impl Table {
             let address = destination.address.to_string();
             let name = &destination.name;
             self.name_width = self.name_width.max(name.chars().count());
-            if name.parse() != Ok(destination.address) {
+            if !destination.is_named_by_address() {
                 self.address_width = self.address_width.max(address.len());
             }
             self.entries.push(Entry {
@@ -342,6 +342,7 @@ mod tests {
                 ..Counts::default()
             },
             last_ns,
+            error: None,
             rtt: Quantiles {
                 count: reply,
                 p50_ns,

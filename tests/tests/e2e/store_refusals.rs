@@ -80,14 +80,20 @@ fn a_schema_of_a_newer_version() {
     let site = Site::new(Shape::default());
     let arguments = "--format json --count 1 --timeout 1s 198.18.0.1";
     site.start_stored(arguments).end().report();
-    site.sql(
+    let ours = pinger::store::schema::VERSION;
+    let newer = ours + 1;
+    site.sql(&format!(
         "INSERT INTO schema_migrations (version, name, checksum, program) \
-         SELECT 2, 'from_the_future', repeat('0', 64), '9.9.9'",
-    );
+         SELECT {newer}, 'from_the_future', repeat('0', 64), '9.9.9'"
+    ));
     let ended = site.start_stored(arguments).end();
     ended.assert_refused(
         REFUSED,
-        &["has version 2", "knows up to version 1", "--data-dir"],
+        &[
+            &format!("has version {newer}"),
+            &format!("knows up to version {ours}"),
+            "--data-dir",
+        ],
     );
     site.assert_clean();
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pinger::config::{Source, StoreChoice, StoreOptions};
-use pinger::destination::{Destination, FlowIndex, Protocol};
+use pinger::destination::{Destination, FlowIndex, From, Protocol};
 use pinger::result::{Answer, Outcome, ProbeResult};
 use pinger::rows::{Batch, ResultRow, RowKeys};
 use pinger::stats::RowCounts;
@@ -138,7 +138,15 @@ pub(crate) fn destination(id: u64, name: &str, address: &str) -> Destination {
 pub(crate) fn destinations() -> Vec<Destination> {
     vec![
         destination(121, "host1.example.com", "192.0.2.4"),
-        destination(u64::MAX - 1, "2001:db8::4", "2001:db8::4"),
+        Destination {
+            port: 443,
+            data: Some(Arc::from(*b"ab\0")),
+            traffic_class: 184,
+            dont_fragment: false,
+            from: Some(From::Interface("eth7".to_owned())),
+            interface: Some("eth9".to_owned()),
+            ..destination(u64::MAX - 1, "2001:db8::4", "2001:db8::4")
+        },
     ]
 }
 
@@ -154,6 +162,7 @@ pub(crate) fn result(sequence: u64, outcome: Outcome, answer: Option<Answer>) ->
         sequence,
         identifier: 39_821,
         ttl: 64,
+        hops: 0,
         due_ns,
         tx_ns: due_ns + 250,
         outcome,
@@ -165,7 +174,7 @@ pub(crate) fn answer(rtt_ns: u64, responder: &str) -> Option<Answer> {
     Some(Answer {
         rtt_ns: Some(rtt_ns),
         responder: responder.parse().expect("an address"),
-        kind: AnswerKind::Echo,
+        kind: Some(AnswerKind::Echo),
         icmp_type: 0,
         icmp_code: 0,
         hop_limit: Some(57),
@@ -273,7 +282,12 @@ impl Server {
 
     /// `pinger sql` on this server.
     pub(crate) fn sql(&self, query: &str) -> String {
-        let url = format!("http://boss@127.0.0.1:{}/pinger", self.port);
+        self.sql_in("pinger", query)
+    }
+
+    /// The same in another database.
+    pub(crate) fn sql_in(&self, database: &str, query: &str) -> String {
+        let url = format!("http://boss@127.0.0.1:{}/{database}", self.port);
         let output = Command::new(required("PINGER_BIN"))
             .args(["sql", query, "--store", &url])
             .env("PINGER_STORE_PASSWORD", "geheim")

@@ -84,6 +84,7 @@ fn silence_means_the_defaults() {
         format: Format::Plain,
         picture: None,
         kernel_log: false,
+        trace: None,
     };
     assert_eq!(options, expected);
     let on_terminal = assemble(

@@ -70,7 +70,7 @@ fn a_reply_is_a_result_with_all_its_times() {
     let answer = Answer {
         rtt_ns: Some(900),
         responder: "192.0.2.9".parse().unwrap(),
-        kind: AnswerKind::Echo,
+        kind: Some(AnswerKind::Echo),
         icmp_type: ICMP_ECHO_REPLY,
         icmp_code: 0,
         hop_limit: Some(61),
@@ -82,6 +82,7 @@ fn a_reply_is_a_result_with_all_its_times() {
         sequence: 2,
         identifier: 77,
         ttl: 64,
+        hops: 0,
         due_ns,
         tx_ns: due_ns + 5,
         outcome: Outcome::Reply,
@@ -113,8 +114,19 @@ fn each_end_is_its_outcome() {
         (End::Refused, Outcome::SendFailed, None),
         (End::Unreachable, Outcome::Error, Some((3, 1, None))),
         (
-            End::Unreported { rtt_ns: 8 },
+            End::Unreported {
+                rtt_ns: 8,
+                error: false,
+            },
             Outcome::Reply,
+            Some((0, 0, Some(8))),
+        ),
+        (
+            End::Unreported {
+                rtt_ns: 8,
+                error: true,
+            },
+            Outcome::Error,
             Some((0, 0, Some(8))),
         ),
     ];
@@ -129,6 +141,68 @@ fn each_end_is_its_outcome() {
         let said = result.answer.map(|a| (a.icmp_type, a.icmp_code, a.rtt_ns));
         assert_eq!(said, answer);
         assert_eq!(keeper.totals().in_flight, 0);
+    }
+}
+
+#[test]
+fn an_icmp_error_is_an_end_of_its_own_and_keeps_its_time() {
+    let mut keeper = keeper(false);
+    let told = |keeper: &mut StatsKeeper, kind, answer: AnswerKind| {
+        let mut event = event(kind, 2, START_NS, START_NS + 900);
+        event.answer = answer as u8;
+        (event.icmp_type, event.icmp_code) = (3, 3);
+        let result = keeper.event(&event).unwrap();
+        (result.outcome, result.answer.unwrap().rtt_ns)
+    };
+    keeper.note(Note::Sent { flow: FLOW });
+    let error = told(&mut keeper, EventKind::Reply, AnswerKind::IcmpError);
+    assert_eq!(error, (Outcome::Error, Some(900)));
+    for (kind, outcome) in [
+        (EventKind::Late, Outcome::Late),
+        (EventKind::Duplicate, Outcome::Duplicate),
+    ] {
+        let further = told(&mut keeper, kind, AnswerKind::IcmpError);
+        assert_eq!(further, (outcome, Some(900)), "no end of its own");
+    }
+    let snapshot = keeper.snapshot(&Outside::default(), true);
+    let one = &snapshot.destinations[1];
+    let last = LastError {
+        responder: "192.0.2.9".parse().unwrap(),
+        icmp_type: 3,
+        icmp_code: 3,
+    };
+    assert_eq!((one.error, one.rtt.count), (Some(last), 0));
+    assert_eq!((one.counts.error, one.counts.in_flight), (1, 0));
+    assert_eq!(
+        snapshot.answers.icmp_error, 1,
+        "further answers end nothing"
+    );
+
+    keeper.note(Note::Sent { flow: FLOW });
+    told(&mut keeper, EventKind::Reply, AnswerKind::SynAck);
+    let snapshot = keeper.snapshot(&Outside::default(), true);
+    assert_eq!(snapshot.destinations[1].error, None, "the last was a reply");
+    assert_eq!(snapshot.answers.syn_ack, 1);
+}
+
+#[test]
+fn what_a_full_ring_hides_is_not_invented() {
+    for (protocol, error, kind) in [
+        (Protocol::Icmp, false, Some(AnswerKind::Echo)),
+        (Protocol::Udp, false, Some(AnswerKind::Datagram)),
+        (Protocol::Tcp, false, None),
+        (Protocol::Tcp, true, Some(AnswerKind::IcmpError)),
+    ] {
+        let destination = Destination {
+            protocol,
+            ..Destination::echo("192.0.2.9".parse().unwrap())
+        };
+        let source: IpAddr = "192.0.2.1".parse().unwrap();
+        let identifier = 7;
+        let metrics = Metrics::new(&destination, FlowFacts { identifier, source });
+        let answer = metrics.bare_answer(5, error);
+        assert_eq!((answer.kind, answer.hop_limit), (kind, None));
+        assert_eq!(answer.responder == destination.address, !error);
     }
 }
 

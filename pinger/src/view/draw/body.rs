@@ -6,6 +6,7 @@ use ratatui::layout::Rect;
 use super::head::loss_mood;
 use crate::stats::DestinationStats;
 use crate::view::columns::{self, Column, Placed};
+use crate::view::icmp;
 use crate::view::screen::Screen;
 use crate::view::spark;
 use crate::view::theme::{Mood, Theme};
@@ -25,15 +26,15 @@ pub(super) fn table(screen: &mut Screen, mut area: Rect, buffer: &mut Buffer, th
     }
     for (index, y) in table.visible().iter().zip(area.top()..area.bottom()) {
         let destination = &screen.snapshot.destinations[*index as usize];
+        let corner = (area.x, y);
+        let text = error(destination);
         for column in &placed {
-            draw_cell(
-                destination,
-                screen.scale,
-                column,
-                (area.x, y),
-                buffer,
-                theme,
-            );
+            if !column.column.is_rtt() || text.is_none() {
+                draw_cell(destination, screen.scale, column, corner, buffer, theme);
+            }
+        }
+        if let Some(text) = text {
+            draw_error(&text, &placed, corner, buffer, theme);
         }
     }
     if table.len() == 0 && area.height > 0 {
@@ -117,6 +118,36 @@ fn draw_cell(
     }
 }
 
+/// What the latest probe got instead of a reply: an ICMP error, and from whom.
+fn error(destination: &DestinationStats) -> Option<String> {
+    let error = destination.error?;
+    let text = icmp::error_text(destination.address, error.icmp_type, error.icmp_code);
+    Some(
+        if error.responder == destination.address || error.responder.is_unspecified() {
+            text
+        } else {
+            format!("{text}, says {}", error.responder)
+        },
+    )
+}
+
+/// An error takes the place of the round trips, which there are none of now.
+fn draw_error(
+    text: &str,
+    placed: &[Placed],
+    (left, y): (u16, u16),
+    buffer: &mut Buffer,
+    theme: Theme,
+) {
+    let mut columns = placed.iter().filter(|placed| placed.column.is_rtt());
+    let Some(first) = columns.next() else { return };
+    let last = columns.next_back().unwrap_or(first);
+    let width = usize::from(last.x + last.width - first.x);
+    let text = columns::shorten(text, width);
+    let text = format!("{text:>width$}");
+    buffer.set_stringn(left + first.x, y, text, width, theme.mood(Mood::Alarm));
+}
+
 /// The bars end at the right, so that the newest result is always in the same place.
 fn draw_recent(
     destination: &DestinationStats,
@@ -167,7 +198,7 @@ fn cell(
 
 /// The address, unless the name says it already.
 fn address(destination: &DestinationStats) -> String {
-    if destination.name.parse() == Ok(destination.address) {
+    if destination.is_named_by_address() {
         String::new()
     } else {
         destination.address.to_string()

@@ -6,7 +6,7 @@ use ratatui::crossterm::event::KeyCode;
 use ratatui::style::{Color, Modifier};
 
 use super::*;
-use crate::stats::Snapshot;
+use crate::stats::{LastError, Snapshot};
 use crate::view::testing::{check_text, header, snapshots};
 
 const COLOUR: Theme = Theme { colour: true };
@@ -140,6 +140,37 @@ fn own_drops_are_shown_apart_from_the_networks_loss() {
     let line = full.lines().find(|line| line.contains("prober")).unwrap();
     assert!(line.contains("ring full      7"), "{line}");
     assert!(text(&drawn(&mut screen, 60, 12, COLOUR)).contains("own drops 7"));
+}
+
+#[test]
+fn an_error_stands_where_the_round_trips_would() {
+    let mut snapshot = snapshots(3, 1, 5);
+    let address = "192.0.2.1".parse().unwrap();
+    let errors = [
+        LastError {
+            responder: address,
+            icmp_type: 3,
+            icmp_code: 3,
+        },
+        LastError {
+            responder: "198.51.100.7".parse().unwrap(),
+            icmp_type: 11,
+            icmp_code: 0,
+        },
+    ];
+    for (destination, error) in snapshot.destinations.iter_mut().zip(errors) {
+        destination.address = address;
+        destination.error = Some(error);
+    }
+    let mut screen = Screen::new(header(3));
+    screen.update(Arc::new(snapshot));
+    let text = text(&drawn(&mut screen, 120, 32, COLOUR));
+    for part in [
+        " port unreachable ",
+        " time to live exceeded, says 198.51.100.7 ",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
 }
 
 #[test]

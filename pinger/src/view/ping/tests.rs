@@ -23,7 +23,7 @@ fn answer_of(responder: &str) -> Answer {
     Answer {
         rtt_ns: Some(123_400),
         responder: responder.parse().unwrap(),
-        kind: AnswerKind::Echo,
+        kind: Some(AnswerKind::Echo),
         icmp_type: 0,
         icmp_code: 0,
         hop_limit: Some(64),
@@ -38,6 +38,7 @@ fn result(flow: u32, outcome: Outcome, answer: Option<Answer>) -> ProbeResult {
         sequence: 65_537,
         identifier: 7,
         ttl: 64,
+        hops: 0,
         due_ns: 0,
         tx_ns: 0,
         outcome,
@@ -91,10 +92,12 @@ fn answers_have_their_lines() {
 #[test]
 fn errors_and_silence_have_their_lines() {
     let by_router = Answer {
+        kind: Some(AnswerKind::IcmpError),
         icmp_type: 11,
         ..answer_of("198.18.9.9")
     };
     let unreachable = Answer {
+        rtt_ns: None,
         icmp_type: 1,
         icmp_code: 3,
         ..answer_of("2001:db8::1")
@@ -104,7 +107,13 @@ fn errors_and_silence_have_their_lines() {
             0,
             Outcome::Error,
             Some(by_router),
-            "from 198.18.9.9: icmp_seq=1 to 198.18.0.1: time to live exceeded",
+            "from 198.18.9.9: icmp_seq=1 to 198.18.0.1: time to live exceeded time=0.1234 ms",
+        ),
+        (
+            0,
+            Outcome::Duplicate,
+            Some(by_router),
+            "from 198.18.9.9: icmp_seq=1 to 198.18.0.1: time to live exceeded time=0.1234 ms (DUP!)",
         ),
         (
             1,
@@ -142,6 +151,60 @@ fn named() -> Destination {
 }
 
 #[test]
+fn ports_are_open_closed_or_echo() {
+    let of = |protocol, kind, outcome| {
+        let destination = Destination {
+            protocol,
+            port: 443,
+            ..destination("example.org", "2001:db8::7")
+        };
+        let answer = Answer {
+            kind,
+            icmp_type: 1,
+            icmp_code: 4,
+            ..answer_of("2001:db8::7")
+        };
+        line(&destination, &result(0, outcome, Some(answer)))
+    };
+    let who = "example.org (2001:db8::7) port 443";
+    let rest = "seq=1 ttl=64 time=0.1234 ms";
+    for (protocol, kind, outcome, text) in [
+        (
+            Protocol::Tcp6,
+            Some(AnswerKind::SynAck),
+            Outcome::Reply,
+            format!("{who} is open: {rest}"),
+        ),
+        (
+            Protocol::Tcp6,
+            Some(AnswerKind::Reset),
+            Outcome::Duplicate,
+            format!("{who} is closed: {rest} (DUP!)"),
+        ),
+        (
+            Protocol::Tcp6,
+            None,
+            Outcome::Reply,
+            format!("{who} answered: {rest}"),
+        ),
+        (
+            Protocol::Udp6,
+            Some(AnswerKind::Datagram),
+            Outcome::Reply,
+            format!("56 bytes from {who}: {rest}"),
+        ),
+        (
+            Protocol::Udp6,
+            Some(AnswerKind::IcmpError),
+            Outcome::Error,
+            format!("from 2001:db8::7: seq=1 to {who}: port unreachable time=0.1234 ms"),
+        ),
+    ] {
+        assert_eq!(of(protocol, kind, outcome), text);
+    }
+}
+
+#[test]
 fn an_address_written_differently_is_no_name() {
     assert_eq!(
         label("2001:DB8:0::7", "2001:db8::7".parse().unwrap()),
@@ -156,6 +219,7 @@ fn the_end_is_a_summary_per_destination() {
         address: "198.18.0.1".parse().unwrap(),
         counts,
         last_ns: None,
+        error: None,
         rtt,
         recent: Vec::new(),
     };
@@ -184,7 +248,7 @@ fn the_end_is_a_summary_per_destination() {
         snapshot: Arc::new(Snapshot {
             destinations: vec![
                 stats("198.18.0.1", replies, rtt),
-                stats("web", lost, Quantiles::default()),
+                stats("web tcp/443", lost, Quantiles::default()),
             ],
             ..Snapshot::default()
         }),
@@ -204,7 +268,7 @@ fn the_end_is_a_summary_per_destination() {
          5 probes sent, 5 replies, 1 duplicate, 0% loss, time 4005 ms\n\
          rtt min/p50/p99/max = 0.0047/0.0050/1.235/20.000 ms\n\
          \n\
-         --- web (198.18.0.1) ---\n\
+         --- web (198.18.0.1) tcp/443 ---\n\
          3 probes sent, 1 reply, 66.67% loss, time 4005 ms\n"
     );
 }

@@ -1,0 +1,5 @@
+-- The latest paths of each destination, one row a pass
+SELECT time, source, name, reached, path
+FROM paths
+WHERE time > now() - 3600
+LIMIT 20
