@@ -6,7 +6,8 @@
 //!
 //! One rule decides between sources: the command line beats the config file, for every
 //! destination; within the file a destination's own setting beats the general one; what nobody
-//! sets has the default of [`value`].
+//! sets has the default of [`value`]. Protocol and port in a destination's own word, a URL, are
+//! part of what it is, so nothing overrides them.
 //!
 //! [`Mistakes`]: crate::mistake::Mistakes
 

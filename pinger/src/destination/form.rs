@@ -28,7 +28,7 @@ impl Written {
     /// |---|---|
     /// | `tcp://example.org:443`, `udp://192.0.2.1:53` | that port of that host |
     /// | `udp://10.0.0.0/24:7`, `tcp://10.0.0.1-10.0.0.9:80` | that port of each host |
-    /// | `tcp://[2001:db8::1]:443`, `udp://[2001:db8::/120]:7` | the same: brackets part address and port |
+    /// | `tcp://[2001:db8::1]:443`, `udp://[2001:db8::/120]:7` | the same, by IPv6 |
     /// | `tcp://example.org` | a port that is told elsewhere |
     /// | `icmp://example.org` | echo requests |
     ///
@@ -48,16 +48,8 @@ impl Written {
             });
         };
         let at = |mistake: Mistake| mistake.at(format_args!("{word:?}"));
-        let (host, port) = match rest.rsplit_once(':') {
-            // Colons within brackets, or of a bare IPv6 address, are no port's.
-            Some((host, port))
-                if !port.contains(']')
-                    && (host.ends_with(']') || !host.contains(':') || host.contains("]/")) =>
-            {
-                (host, Some(parse_port(port).map_err(at)?))
-            }
-            _ => (rest, None),
-        };
+        let (host, port) = split_port(rest);
+        let port = port.map(parse_port).transpose().map_err(at)?;
         if port.is_some() && !protocol.has_port() {
             return Err(Mistake::new(
                 format!("{word:?} names a port, and ICMP has none"),
@@ -71,6 +63,20 @@ impl Written {
             form,
             host: host.to_owned(),
         })
+    }
+}
+
+/// What is before and behind the colon that a port follows. Colons within brackets, and those of
+/// a bare IPv6 address, are not it.
+fn split_port(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((host, port))
+            if !port.contains(']')
+                && (!host.contains(':') || host.ends_with(']') || host.contains("]/")) =>
+        {
+            (host, Some(port))
+        }
+        _ => (text, None),
     }
 }
 

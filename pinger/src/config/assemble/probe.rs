@@ -98,8 +98,7 @@ impl Layers<'_> {
             {
                 Err(Mistake::new(
                     format!("probes cannot come from {from}: only the other family is asked for"),
-                    "Choose another address to come from, or leave -4 and -6 out (in the config file\n\
-                     family).",
+                    "Choose another address to come from, or leave -4, -6 and family out.",
                 ))
             }
             _ => Ok(()),
@@ -138,12 +137,12 @@ impl Layers<'_> {
         if one_at_a_time {
             return Err(Mistake::new(
                 format!(
-                    "timeout {timeout} is longer than interval {interval}, with UDP and size {size}"
+                    "timeout {timeout} is longer than interval {interval} by UDP of size {size}"
                 ),
                 format!(
-                    "A datagram has room for a number from {UDP_SEQUENCE_SIZE} bytes on; of shorter \
-                     ones only one can be in flight.\n\
-                     Use a size of at least {UDP_SEQUENCE_SIZE}, or a timeout of at most {interval}."
+                    "A datagram has room for its number from {UDP_SEQUENCE_SIZE} bytes on; of \
+                     shorter ones only one can be in flight.\n\
+                     Use a size of {UDP_SEQUENCE_SIZE} or more, or a timeout of {interval} or less."
                 ),
             ));
         }
