@@ -63,6 +63,22 @@ fn a_wrong_command_line_is_told_on_stderr() {
 }
 
 #[test]
+fn what_a_protocol_needs_is_told() {
+    refused(
+        &["ping", "tcp://192.0.2.1", "udp://192.0.2.1:7"],
+        b"",
+        "pinger: \"tcp://192.0.2.1\" names no port, and TCP needs one\n  \
+         Write tcp://192.0.2.1:PORT, or set a port: --port PORT, in the config file port = PORT.\n",
+    );
+    refused(
+        &["ping", "--port", "80", "192.0.2.1"],
+        b"",
+        "pinger: --port: a port is set, but ICMP has none\n  \
+         Leave it out, or choose a protocol with ports: tcp or udp.\n",
+    );
+}
+
+#[test]
 fn lists_are_read_from_standard_input() {
     refused(
         &["ping", "-f", "-"],

@@ -142,7 +142,7 @@ impl Layers<'_> {
                 format!(
                     "A datagram has room for its number from {UDP_SEQUENCE_SIZE} bytes on; of \
                      shorter ones only one can be in flight.\n\
-                     Use a size of at least {UDP_SEQUENCE_SIZE}, or a timeout of {interval} or less."
+                     Use a size of {UDP_SEQUENCE_SIZE} or more, or a timeout of {interval} or less."
                 ),
             ));
         }

@@ -404,7 +404,7 @@ const NEEDS: [(&str, &str, &str); 13] = [
     (
         "family = \"ipv6\"\nfrom = \"192.0.2.1\"\ndestinations = [\"a\"]",
         "p.toml:3:17: probes cannot come from 192.0.2.1: only the other family",
-        "-4 and -6",
+        "leave -4, -6 and family out",
     ),
     (
         "destinations = [\"tcp://a.example\"]",
@@ -459,13 +459,13 @@ const NEEDS: [(&str, &str, &str); 13] = [
     (
         "size = 3\ntimeout = \"2s\"\ndestinations = [\"udp://a:7\"]",
         "p.toml:3:17: timeout 2s is longer than interval 1s by UDP of size 3",
-        "a size of at least 4, or a timeout of 1s or less",
+        "a size of 4 or more, or a timeout of 1s or less",
     ),
     (
         "protocol = \"udp\"\nport = 7\nsize = 0\ntimeout = \"2s\"\n\
          destinations = [\"a\", \"b\"]",
         "p.toml:4:11: timeout 2s is longer than interval 1s by UDP of size 0",
-        "a size of at least 4, or a timeout of 1s or less",
+        "a size of 4 or more, or a timeout of 1s or less",
     ),
 ];
 
