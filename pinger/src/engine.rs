@@ -503,10 +503,11 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
 /// How a probe ended that is not in flight any more, if nobody has told of it yet.
 fn unreported(standing: Standing) -> Option<(u64, End)> {
     match standing {
-        Standing::Unreported { tx_ns, rtt_ns } => {
-            let error = false;
-            Some((tx_ns, End::Unreported { rtt_ns, error }))
-        }
+        Standing::Unreported {
+            tx_ns,
+            rtt_ns,
+            error,
+        } => Some((tx_ns, End::Unreported { rtt_ns, error })),
         Standing::InFlight { .. } | Standing::Settled => None,
     }
 }

@@ -1,6 +1,8 @@
 //! Frames: against literal bytes, against an independent parser, and against what the matching
 //! will look for.
 
+mod answers;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 use std::ops::Range;
