@@ -315,7 +315,7 @@ pub enum Counter {
     Ours = 0,
     /// Events that found the ring buffer full. The answers are kept in their slots.
     RingDropped = 1,
-    /// Packets to one of our flows whose sequence or cookie was not one of ours: passed on.
+    /// Packets that name one of our flows and are not proven to answer a probe of it: passed on.
     Forged = 2,
     /// Packets too short for what their headers promise: passed on.
     Malformed = 3,

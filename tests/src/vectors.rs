@@ -158,6 +158,7 @@ pub fn all() -> Vec<Vector> {
         "datagrams.txt",
         "segments.txt",
         "errors.txt",
+        "captured.txt",
     ];
     files
         .iter()

@@ -58,11 +58,8 @@ impl Ip {
     where
         C: Cursor + ?Sized,
     {
-        if self.is_v6 {
-            read(packet, self.at + 8)
-        } else {
-            read(packet, self.at + 12).map(mapped)
-        }
+        let at = if self.is_v6 { 8 } else { 12 };
+        self.address(packet, self.at + at)
     }
 
     /// Destination address, as [`Ip::source`].
@@ -71,11 +68,27 @@ impl Ip {
     where
         C: Cursor + ?Sized,
     {
-        if self.is_v6 {
-            read(packet, self.at + 24)
+        let at = if self.is_v6 { 24 } else { 16 };
+        self.address(packet, self.at + at)
+    }
+
+    /// In two words: of 16 bytes that come from two places, the compiler would move each alone.
+    #[inline(always)]
+    fn address<C>(&self, packet: &C, at: usize) -> Result<[u8; 16], Refusal>
+    where
+        C: Cursor + ?Sized,
+    {
+        let [high, low] = if self.is_v6 {
+            let high = read(packet, at)?;
+            [high, read(packet, at + 8)?].map(u64::from_ne_bytes)
         } else {
-            read(packet, self.at + 16).map(mapped)
-        }
+            let [a, b, c, d] = read(packet, at)?;
+            [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])]
+        };
+        let mut address = [0; 16];
+        address[..8].copy_from_slice(&high.to_ne_bytes());
+        address[8..].copy_from_slice(&low.to_ne_bytes());
+        Ok(address)
     }
 
     /// Hop limit, and traffic class; time to live and type of service.
@@ -84,11 +97,12 @@ impl Ip {
     where
         C: Cursor + ?Sized,
     {
-        let header: [u8; 9] = read(packet, self.at)?;
+        let [version, class] = read(packet, self.at)?;
+        let [limit] = read(packet, self.at + if self.is_v6 { 7 } else { 8 })?;
         Ok(if self.is_v6 {
-            (header[7], header[0] << 4 | header[1] >> 4)
+            (limit, version << 4 | class >> 4)
         } else {
-            (header[8], header[1])
+            (limit, class)
         })
     }
 
@@ -101,11 +115,6 @@ impl Ip {
         }
         Ok(end)
     }
-}
-
-#[inline(always)]
-fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
 /// RFC 791 section 3.1.
