@@ -211,15 +211,18 @@ FROM
         intDiv(sequence, hops) AS pass,
         min(time_due) AS time,
         minIf(ttl, is_end) AS end,
-        countIf(outcome = 'reply') > 0 AS reached,
+        countIf(is_reached) > 0 AS reached,
         toUInt8(if(end > 0, end, maxIf(ttl, address != toIPv6('::')))) AS length,
         CAST(groupArrayIf((ttl, address), address != toIPv6('::')), 'Map(UInt8, IPv6)') AS answered
     FROM
     (
         SELECT
-            run, source, destination, sequence, hops, time_due, ttl, outcome, address,
+            run, source, destination, sequence, hops, time_due, ttl, address,
             address BETWEEN toIPv6('::ffff:0.0.0.0') AND toIPv6('::ffff:255.255.255.255') AS is_v4,
-            outcome IN ('reply', 'error') AND NOT (outcome = 'error' AND rtype = if(is_v4, 11, 3)) AS is_end
+            answer = 'icmp_error' AS is_error,
+            address != toIPv6('::') AND NOT (is_error AND rtype = if(is_v4, 11, 3)) AS is_end,
+            -- Port unreachable is the destination's own word.
+            is_end AND (NOT is_error OR (rtype, rcode) = if(is_v4, (3, 3), (1, 4))) AS is_reached
         FROM results
         WHERE hops > 0 AND outcome != 'duplicate'
     )
@@ -303,7 +306,7 @@ FROM
             run, source, destination, ttl,
             countIf(outcome IN ('reply', 'error')) AS answered,
             countIf(outcome = 'lost') AS lost,
-            argMaxIf(is_end, sequence, outcome IN ('reply', 'error')) AS ends,
+            argMaxIf(is_end, sequence, address != toIPv6('::')) AS ends,
             groupUniqArrayIf(16)(address, address != toIPv6('::')) AS addresses,
             minIf(rtt, outcome IN ('reply', 'error')) AS rtt_min,
             maxIf(rtt, outcome IN ('reply', 'error')) AS rtt_max,
@@ -313,7 +316,7 @@ FROM
             SELECT
                 run, source, destination, sequence, ttl, outcome, address, rtt,
                 address BETWEEN toIPv6('::ffff:0.0.0.0') AND toIPv6('::ffff:255.255.255.255') AS is_v4,
-                NOT (outcome = 'error' AND rtype = if(is_v4, 11, 3)) AS is_end
+                NOT (answer = 'icmp_error' AND rtype = if(is_v4, 11, 3)) AS is_end
             FROM results
             WHERE hops > 0 AND outcome != 'duplicate'
         )

@@ -683,6 +683,8 @@ fn traces(keys: &RowKeys) -> Vec<ResultRow> {
             (1, _) => error("198.51.100.1", 11),
             (2, 0) => error("198.51.100.2", 11),
             (2, 1) => traced(Outcome::Lost, None),
+            // All that a full ring buffer left of a router's answer.
+            (3, 1) => error("::", 0),
             (2, _) => error("198.51.100.9", 11),
             _ => traced(Outcome::Reply, answer(9_000_000, "192.0.2.4")),
         };
@@ -701,7 +703,7 @@ fn paths_are_queries(home: &Home) {
     assert_eq!(
         home.sql(paths),
         "host1.example.com\t0\t1\t['198.51.100.1','198.51.100.2','192.0.2.4']\t0\n\
-         host1.example.com\t1\t1\t['198.51.100.1','','192.0.2.4']\t4000000000\n\
+         host1.example.com\t1\t1\t['198.51.100.1','','','192.0.2.4']\t4000000000\n\
          host1.example.com\t2\t1\t['198.51.100.1','198.51.100.9','192.0.2.4']\t8000000000\n\
          2001:db8::4\t0\t0\t['2001:db8:1::1','2001:db8:2::1']\t0\n\
          2001:db8::4\t1\t0\t['2001:db8:1::1','2001:db8:2::1']\t4000000000\n\
@@ -720,7 +722,7 @@ fn paths_are_queries(home: &Home) {
         home.sql(hops),
         "1\t['198.51.100.1']\t3\t0\t0\t1\n\
          2\t['198.51.100.2','198.51.100.9']\t3\t1\t33.333\t2\n\
-         3\t['192.0.2.4']\t3\t0\t0\t9\n",
+         3\t['192.0.2.4']\t3\t0\t0\t3\n",
         "what is behind the destination is not shown"
     );
 }

@@ -118,16 +118,17 @@ impl Path {
             // What never left tells nothing of the path, and a second answer nothing new.
             (Outcome::SendFailed | Outcome::Duplicate, _) => {}
             (Outcome::Late, answer) => {
-                // It stays lost, but somebody is there.
+                // It stays lost, but who is there is known.
                 if let Some(answer) = answer {
                     hop.answered_by(answer.responder);
+                    hop.said = said(destination, answer).or(hop.said);
                 }
             }
             (Outcome::Reply | Outcome::Error, Some(answer)) => {
                 hop.sent += 1;
                 hop.replies += 1;
                 hop.answered_by(answer.responder);
-                hop.said = said(destination, result.outcome, answer).or(hop.said);
+                hop.said = said(destination, answer).or(hop.said);
                 if let Some(rtt_ns) = answer.rtt_ns {
                     hop.rtt.record(rtt_ns);
                 }
@@ -170,13 +171,15 @@ impl Path {
 }
 
 /// What an answer says of the path; `None` if that was lost because the ring buffer was full.
-fn said(destination: &Destination, outcome: Outcome, answer: &Answer) -> Option<Said> {
-    if outcome == Outcome::Reply {
-        return Some(Said::Reached(match answer.kind {
-            Some(AnswerKind::SynAck) => Reached::Open,
-            Some(AnswerKind::Reset) => Reached::Closed,
-            _ => Reached::Answer,
-        }));
+fn said(destination: &Destination, answer: &Answer) -> Option<Said> {
+    let reached = match answer.kind {
+        Some(AnswerKind::IcmpError) => None,
+        Some(AnswerKind::SynAck) => Some(Reached::Open),
+        Some(AnswerKind::Reset) => Some(Reached::Closed),
+        Some(AnswerKind::Echo | AnswerKind::Datagram) | None => Some(Reached::Answer),
+    };
+    if let Some(reached) = reached {
+        return Some(Said::Reached(reached));
     }
     let told = answer.hop_limit.is_some() || answer.rtt_ns.is_none();
     let (icmp_type, icmp_code) = (answer.icmp_type, answer.icmp_code);

@@ -244,6 +244,12 @@ fn the_end_moves_with_the_path() {
         "it became longer"
     );
     assert_eq!(add(2, LOST), (4, true));
+    assert_eq!(
+        add(3, (Outcome::Late, echo().1)),
+        (3, true),
+        "late, but told"
+    );
+    assert_eq!(add(3, exceeded("192.0.2.1", 5)), (4, true));
     let mut untold = exceeded("::", 5);
     untold.1 = untold.1.map(|answer| Answer {
         hop_limit: None,
