@@ -506,7 +506,7 @@ fn unreported(standing: Standing) -> Option<(u64, End)> {
         Standing::Unreported {
             tx_ns,
             rtt_ns,
-            error,
+            is_error: error,
         } => Some((tx_ns, End::Unreported { rtt_ns, error })),
         Standing::InFlight { .. } | Standing::Settled => None,
     }
