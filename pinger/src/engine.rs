@@ -302,13 +302,19 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         if done { Poll::Done } else { Poll::At(wake_ns) }
     }
 
-    /// Sends the RSTs that close the connections which these TCP probes have half opened. Returns
-    /// how many could not be sent.
+    /// Sends up to `max` RSTs that close the connections which these TCP probes have half opened,
+    /// and takes no more of `resets` than it needs for that. Returns how many could not be sent.
     ///
     /// # Panics
     ///
     /// If a head names a place where no link is.
-    pub fn reset(&mut self, resets: impl Iterator<Item = Reset>, links: &mut [impl Link]) -> u64 {
+    pub fn reset(
+        &mut self,
+        resets: impl Iterator<Item = Reset>,
+        max: usize,
+        links: &mut [impl Link],
+    ) -> u64 {
+        let mut tried = 0;
         let mut failed = 0;
         let mut queued = [0_u64; LINKS_MAX];
         for Reset {
@@ -325,6 +331,10 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             match self.queue_reset(flow, sequence, links) {
                 Some(link) => queued[usize::from(link.0)] += 1,
                 None => failed += 1,
+            }
+            tried += 1;
+            if tried == max {
+                break;
             }
         }
         let refused = self.flush_used(links);
@@ -369,10 +379,12 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let last = sent_to - 1;
         let untold = interval_ns < TELLING_NS;
         if untold || matches!(self.flight.look(flow, last), Standing::InFlight { .. }) {
-            self.halves[flow.0 as usize].reset_to = sent_to;
             // Without a way or memory for it, the probe that follows has none either.
-            let queued = self.queue_reset(flow, last, links).is_some();
-            if queued && self.limits.batch == 1 {
+            if self.queue_reset(flow, last, links).is_none() {
+                return;
+            }
+            self.halves[flow.0 as usize].reset_to = sent_to;
+            if self.limits.batch == 1 {
                 // Alone, so that its way out is no part of the probe's round trip. Refused, it
                 // costs at most the next answer.
                 self.flush_used(links);

@@ -310,15 +310,15 @@ fn a_syn_that_may_meet_a_half_open_connection_follows_its_reset() {
     assert_eq!(segments[2].1, segments[3].1, "and the second");
 
     // Late news of them is no news; more than one answer is.
-    let mut tell = |reset| bench.engine.reset([reset].into_iter(), &mut bench.links);
+    let mut tell = |reset| bench.engine.reset([reset].into_iter(), 9, &mut bench.links);
     assert_eq!((tell(reset(0, 0, false)), tell(reset(0, 1, false))), (0, 0));
     assert_eq!(bench.links[0].frames.len(), 5);
     bench
         .engine
-        .reset([reset(0, 1, true)].into_iter(), &mut bench.links);
+        .reset([reset(0, 1, true)].into_iter(), 9, &mut bench.links);
     bench
         .engine
-        .reset([reset(0, 2, false)].into_iter(), &mut bench.links);
+        .reset([reset(0, 2, false)].into_iter(), 9, &mut bench.links);
     let (last, all) = (segments[4].1, bench.segments());
     assert_eq!(all[5..], [(true, segments[2].1), (true, last)]);
 }
@@ -334,7 +334,7 @@ fn a_syn_long_after_an_answer_needs_no_reset_but_one_after_silence_does() {
     bench.answer(1);
     bench
         .engine
-        .reset([reset(0, 1, false)].into_iter(), &mut bench.links);
+        .reset([reset(0, 1, false)].into_iter(), 9, &mut bench.links);
     bench.poll_at(START_NS + 200 * MS);
     // Not answered yet: the round trip is longer than the interval.
     bench.poll_at(START_NS + 300 * MS);
@@ -346,19 +346,39 @@ fn a_syn_long_after_an_answer_needs_no_reset_but_one_after_silence_does() {
 }
 
 #[test]
+fn no_more_resets_are_taken_than_are_sent_and_those_not_due_do_not_count() {
+    let mut bench = Bench::of(port(MS), 1, limits(Some(3)));
+    for sequence in 0..3 {
+        bench.poll_at(START_NS + sequence * MS);
+    }
+    let before = bench.links[0].frames.len();
+    let told = [(0, false), (1, false), (0, true), (1, true), (2, false)];
+    let mut told = told
+        .into_iter()
+        .map(|(sequence, again)| reset(0, sequence, again));
+    assert_eq!(bench.engine.reset(told.by_ref(), 2, &mut bench.links), 0);
+    assert_eq!(bench.links[0].frames.len() - before, 2);
+    assert_eq!(
+        told.next(),
+        Some(reset(0, 2, false)),
+        "left for the next time"
+    );
+}
+
+#[test]
 fn resets_leave_by_their_flows_links_and_what_cannot_leave_is_counted() {
     let mut bench = Bench::of(port(8 * MS), 4, limits(Some(1)));
     bench.engine.heads_mut().flows = vec![Some(1), Some(0), Some(1), None];
     let probes = || [0, 1, 2, 2, 3].map(|flow| reset(flow, 7, true)).into_iter();
-    let failed = bench.engine.reset(probes(), &mut bench.links);
+    let failed = bench.engine.reset(probes(), 9, &mut bench.links);
     assert_eq!(failed, 1, "one has no way");
     let sent = bench.links.each_ref().map(|link| (link.sent, link.flushes));
     assert_eq!(sent, [(1, 1), (3, 1)]);
 
     bench.links[1].refuses = true;
-    assert_eq!(bench.engine.reset(probes(), &mut bench.links), 4);
+    assert_eq!(bench.engine.reset(probes(), 9, &mut bench.links), 4);
     bench.links[0].is_full = true;
-    assert_eq!(bench.engine.reset(probes(), &mut bench.links), 5);
+    assert_eq!(bench.engine.reset(probes(), 9, &mut bench.links), 5);
     assert_eq!(bench.links[0].sent, 2);
     assert_eq!(bench.sink.notes, [], "no probe is concerned");
 }
