@@ -19,6 +19,10 @@ use crate::schedule::{Cycle, Schedule, Turn};
 /// timeouts does not make the next probe late.
 const EXPIRE_MAX: usize = 64;
 
+/// The time that a SYN-ACK may take from the kernel program to [`Engine::reset`]: the gatherer's
+/// longest sleep and then some.
+const TELLING_NS: u64 = 25_000_000;
+
 /// What the engine tells the stats keeper. Each probe is announced once by [`Note::Sent`]; every
 /// other note but [`Note::Skipped`] ends one. Answers end the others, through the ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +141,8 @@ pub struct Engine<M> {
     queued: Vec<Queued>,
     /// The links that frames were queued on since they were last flushed.
     used: LinkSet,
+    /// Of each flow; empty if none is TCP.
+    halves: Vec<Half>,
 }
 
 /// What frames begin with and where they leave, by next hop, and each flow's next hop.
@@ -153,6 +159,27 @@ impl Heads {
         let hop = (*self.flows.get(flow.0 as usize)?)?;
         *self.hops.get(hop as usize)?
     }
+}
+
+/// The connection that a TCP probe has half opened, to be closed by a RST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// The probe's flow.
+    pub flow: FlowIndex,
+    /// Its sequence in the flow.
+    pub sequence: u64,
+    /// Send it even if one was sent: the listener has answered more than once, so that one may
+    /// have been lost.
+    pub again: bool,
+}
+
+/// What is known of the connections that a TCP flow's probes half open.
+#[derive(Clone, Copy, Debug, Default)]
+struct Half {
+    /// One more than the last probe's sequence.
+    sent_to: u64,
+    /// No RST is due for the sequences below this one.
+    reset_to: u64,
 }
 
 /// A probe that is in a link's queue but not flushed.
@@ -211,6 +238,9 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             .map(|cycle| Readings::of(cycle, &limits, &flight))
             .collect();
         let queued = Vec::with_capacity(limits.batch);
+        let flows = heads.flows.len();
+        let has_tcp = (0..flows as u32).any(|flow| frames.is_tcp(FlowIndex(flow)));
+        let halves = vec![Half::default(); if has_tcp { flows } else { 0 }];
         Self {
             schedule,
             readings,
@@ -224,6 +254,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             ended: 0,
             queued,
             used: LinkSet::default(),
+            halves,
         }
     }
 
@@ -271,23 +302,39 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         if done { Poll::Done } else { Poll::At(wake_ns) }
     }
 
-    /// Sends the RSTs that close the connections which these TCP probes have half opened. Returns
-    /// how many could not be sent.
+    /// Sends up to `max` RSTs that close the connections which these TCP probes have half opened,
+    /// and takes no more of `resets` than it needs for that. Returns how many could not be sent.
     ///
     /// # Panics
     ///
     /// If a head names a place where no link is.
     pub fn reset(
         &mut self,
-        probes: impl Iterator<Item = (FlowIndex, u64)>,
+        resets: impl Iterator<Item = Reset>,
+        max: usize,
         links: &mut [impl Link],
     ) -> u64 {
+        let mut tried = 0;
         let mut failed = 0;
         let mut queued = [0_u64; LINKS_MAX];
-        for (flow, sequence) in probes {
+        for Reset {
+            flow,
+            sequence,
+            again,
+        } in resets
+        {
+            let half = &mut self.halves[flow.0 as usize];
+            if sequence < half.reset_to && !again {
+                continue;
+            }
+            half.reset_to = half.reset_to.max(sequence + 1);
             match self.queue_reset(flow, sequence, links) {
                 Some(link) => queued[usize::from(link.0)] += 1,
                 None => failed += 1,
+            }
+            tried += 1;
+            if tried == max {
+                break;
             }
         }
         let refused = self.flush_used(links);
@@ -314,6 +361,35 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         link.submit(len);
         self.used.insert(head.link);
         Some(head.link)
+    }
+
+    /// Closes what a flow's last probe has half opened, if that may be and has not been done: a
+    /// listener takes no second SYN from the same port before. Whoever waited for the SYN-ACK to
+    /// be told of would lose each probe that follows sooner, or sooner than a round trip.
+    fn reset_before(&mut self, turn: Turn, interval_ns: u64, links: &mut [impl Link]) {
+        let Turn { flow, sequence, .. } = turn;
+        let Some(half) = self.halves.get_mut(flow.0 as usize) else {
+            return;
+        };
+        let Half { sent_to, reset_to } = *half;
+        half.sent_to = sequence + 1;
+        if sent_to <= reset_to || !self.frames.is_tcp(flow) {
+            return;
+        }
+        let last = sent_to - 1;
+        let untold = interval_ns < TELLING_NS;
+        if untold || matches!(self.flight.look(flow, last), Standing::InFlight { .. }) {
+            // Without a way or memory for it, the probe that follows has none either.
+            if self.queue_reset(flow, last, links).is_none() {
+                return;
+            }
+            self.halves[flow.0 as usize].reset_to = sent_to;
+            if self.limits.batch == 1 {
+                // Alone, so that its way out is no part of the probe's round trip. Refused, it
+                // costs at most the next answer.
+                self.flush_used(links);
+            }
+        }
     }
 
     /// Whether a cycle sends no more.
@@ -444,6 +520,10 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let cycle = &self.schedule.cycles()[index];
         sink.push(Note::Sent { flow });
         self.sent += 1;
+        if !self.halves.is_empty() {
+            self.reset_before(turn, cycle.interval_ns, links);
+        }
+        let cycle = &self.schedule.cycles()[index];
         let Some(head) = self.heads.of(flow) else {
             self.ended += 1;
             return sink.push(ended_note(cycle, turn, clock(), End::Unreachable));

@@ -156,6 +156,11 @@ impl Frames {
         len
     }
 
+    /// Whether a flow is one of TCP.
+    pub fn is_tcp(&self, flow: FlowIndex) -> bool {
+        self.patches[flow.0 as usize].protocol.number() == PROTOCOL_TCP
+    }
+
     /// Writes the frame that takes a TCP probe back, for when it was answered by a SYN-ACK: a RST
     /// with the sequence number that the destination expects next. Returns the frame's length.
     ///
@@ -176,7 +181,13 @@ impl Frames {
         let len = transport_at + tcp::RST_LEN;
         let frame = self.copy(flow, head, &mut buffer[..len]);
         let packet = &mut frame[ETHERNET_LEN..];
-        ip::finish(packet, patch.ttl.of(sequence));
+        // It is no probe: where a trace's one has come, it must come, too, and no router on the
+        // way is asked for an answer.
+        let ttl = match patch.ttl {
+            Ttl::Fixed(ttl) => ttl,
+            Ttl::Trace(last) => last.get(),
+        };
+        ip::finish(packet, ttl);
         let pseudo = ip::pseudo_sum(packet, tcp::RST_LEN);
         let segment = &mut frame[transport_at..];
         let number = tcp_number(patch.check, cookie, sequence);

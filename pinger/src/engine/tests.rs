@@ -30,6 +30,7 @@ impl AsRef<[AtomicSlot]> for Shared {
 #[derive(Default)]
 struct TestLink {
     buffer: Vec<u8>,
+    frames: Vec<Vec<u8>>,
     queued: u64,
     sent: u64,
     flushes: u64,
@@ -43,8 +44,9 @@ impl Link for TestLink {
         (!self.is_full).then_some(&mut self.buffer)
     }
 
-    fn submit(&mut self, _: usize) {
+    fn submit(&mut self, len: usize) {
         self.queued += 1;
+        self.frames.push(self.buffer[..len].to_vec());
     }
 
     fn flush(&mut self) -> Result<(), Refused> {
@@ -251,26 +253,132 @@ fn a_link_that_refuses_does_no_harm_to_the_probes_of_another() {
     assert!(lost, "{:?}", bench.ends());
 }
 
-#[test]
-fn resets_leave_by_their_flows_links_and_what_cannot_leave_is_counted() {
-    let port = Destination {
+/// An open port, probed that often.
+fn port(interval_ns: u64) -> Destination {
+    Destination {
         protocol: Protocol::Tcp,
         port: 80,
         size: 0,
+        interval_ns,
+        timeout_ns: 200 * MS,
         ..Destination::echo("192.0.2.9".parse().unwrap())
-    };
-    let mut bench = Bench::of(port, 4, limits(Some(1)));
+    }
+}
+
+fn reset(flow: u32, sequence: u64, again: bool) -> Reset {
+    let flow = FlowIndex(flow);
+    Reset {
+        flow,
+        sequence,
+        again,
+    }
+}
+
+impl Bench {
+    /// The TCP segments submitted to the first link: SYN or RST, and the number by which they
+    /// belong together.
+    fn segments(&self) -> Vec<(bool, u32)> {
+        let segment = |frame: &Vec<u8>| {
+            let tcp = &frame[ETHERNET_LEN + 20..];
+            let number = u32::from_be_bytes(tcp[4..8].try_into().unwrap());
+            let is_reset = tcp[13] & 4 != 0;
+            (is_reset, number.wrapping_sub(u32::from(is_reset)))
+        };
+        self.links[0].frames.iter().map(segment).collect()
+    }
+
+    fn answer(&self, sequence: u64) {
+        let slot = &self.slots.0[sequence as usize % self.slots.0.len()];
+        let sent = SlotState::new(SlotState::SENT, sequence);
+        slot.compare_exchange(sent, SlotState::new(SlotState::ANSWERED, sequence))
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_syn_that_may_meet_a_half_open_connection_follows_its_reset() {
+    // Each before the last one can have been told of, answered or not.
+    let mut bench = Bench::of(port(MS), 1, limits(Some(3)));
+    bench.poll_at(START_NS);
+    bench.answer(0);
+    bench.poll_at(START_NS + MS);
+    bench.poll_at(START_NS + 2 * MS);
+    let segments = bench.segments();
+    let resets: Vec<_> = segments.iter().map(|(is_reset, _)| *is_reset).collect();
+    assert_eq!(resets, [false, true, false, true, false]);
+    assert_eq!(segments[0].1, segments[1].1, "the first is reset");
+    assert_eq!(segments[2].1, segments[3].1, "and the second");
+
+    // Late news of them is no news; more than one answer is.
+    let mut tell = |reset| bench.engine.reset([reset].into_iter(), 9, &mut bench.links);
+    assert_eq!((tell(reset(0, 0, false)), tell(reset(0, 1, false))), (0, 0));
+    assert_eq!(bench.links[0].frames.len(), 5);
+    bench
+        .engine
+        .reset([reset(0, 1, true)].into_iter(), 9, &mut bench.links);
+    bench
+        .engine
+        .reset([reset(0, 2, false)].into_iter(), 9, &mut bench.links);
+    let (last, all) = (segments[4].1, bench.segments());
+    assert_eq!(all[5..], [(true, segments[2].1), (true, last)]);
+}
+
+#[test]
+fn a_syn_long_after_an_answer_needs_no_reset_but_one_after_silence_does() {
+    let mut bench = Bench::of(port(100 * MS), 1, limits(Some(4)));
+    bench.poll_at(START_NS);
+    // Refused by the port: nobody asks for a reset.
+    bench.answer(0);
+    bench.poll_at(START_NS + 100 * MS);
+    // Open, and told of in time.
+    bench.answer(1);
+    bench
+        .engine
+        .reset([reset(0, 1, false)].into_iter(), 9, &mut bench.links);
+    bench.poll_at(START_NS + 200 * MS);
+    // Not answered yet: the round trip is longer than the interval.
+    bench.poll_at(START_NS + 300 * MS);
+    let segments = bench.segments();
+    let resets: Vec<_> = segments.iter().map(|(is_reset, _)| *is_reset).collect();
+    assert_eq!(resets, [false, false, true, false, true, false]);
+    assert_eq!(segments[1].1, segments[2].1);
+    assert_eq!(segments[3].1, segments[4].1);
+}
+
+#[test]
+fn no_more_resets_are_taken_than_are_sent_and_those_not_due_do_not_count() {
+    let mut bench = Bench::of(port(MS), 1, limits(Some(3)));
+    for sequence in 0..3 {
+        bench.poll_at(START_NS + sequence * MS);
+    }
+    let before = bench.links[0].frames.len();
+    let told = [(0, false), (1, false), (0, true), (1, true), (2, false)];
+    let mut told = told
+        .into_iter()
+        .map(|(sequence, again)| reset(0, sequence, again));
+    assert_eq!(bench.engine.reset(told.by_ref(), 2, &mut bench.links), 0);
+    assert_eq!(bench.links[0].frames.len() - before, 2);
+    assert_eq!(
+        told.next(),
+        Some(reset(0, 2, false)),
+        "left for the next time"
+    );
+}
+
+#[test]
+fn resets_leave_by_their_flows_links_and_what_cannot_leave_is_counted() {
+    let mut bench = Bench::of(port(8 * MS), 4, limits(Some(1)));
     bench.engine.heads_mut().flows = vec![Some(1), Some(0), Some(1), None];
-    let probes = || [0, 1, 2, 2, 3].map(|flow| (FlowIndex(flow), 7)).into_iter();
-    let failed = bench.engine.reset(probes(), &mut bench.links);
+    let probes = || [0, 1, 2, 2, 3].map(|flow| reset(flow, 7, true)).into_iter();
+    let failed = bench.engine.reset(probes(), 9, &mut bench.links);
     assert_eq!(failed, 1, "one has no way");
     let sent = bench.links.each_ref().map(|link| (link.sent, link.flushes));
     assert_eq!(sent, [(1, 1), (3, 1)]);
 
     bench.links[1].refuses = true;
-    assert_eq!(bench.engine.reset(probes(), &mut bench.links), 4);
+    assert_eq!(bench.engine.reset(probes(), 9, &mut bench.links), 4);
     bench.links[0].is_full = true;
-    assert_eq!(bench.engine.reset(probes(), &mut bench.links), 5);
+    assert_eq!(bench.engine.reset(probes(), 9, &mut bench.links), 5);
     assert_eq!(bench.links[0].sent, 2);
     assert_eq!(bench.sink.notes, [], "no probe is concerned");
 }

@@ -489,7 +489,11 @@ proptest! {
                     panic!("{syn:?}");
                 };
                 let transport = ReadTransport::Tcp(from, to, number.wrapping_add(1), false);
-                prop_assert_eq!(reset, Read { transport, ..syn });
+                let hop_limit = match destination.ttl {
+                    Ttl::Fixed(ttl) => ttl,
+                    Ttl::Trace(last) => last.get(),
+                };
+                prop_assert_eq!(reset, Read { transport, hop_limit, ..syn });
             }
         }
     }

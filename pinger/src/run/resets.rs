@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pinger_ebpf::layout::{AnswerKind, Event, PROTOCOL_TCP};
+use pinger_ebpf::layout::{AnswerKind, Event, EventKind, PROTOCOL_TCP};
 
 use crate::destination::FlowIndex;
-use crate::engine::{End, Note};
+use crate::engine::{End, Note, Reset};
 use crate::flow::Flows;
 
 /// Resets that may wait for the sender: those of 50 ms at 300,000 answers a second. What finds no
@@ -35,9 +35,6 @@ fn is_tcp(flows: &Flows, flow: FlowIndex) -> bool {
     flows.destinations()[flow.0 as usize].protocol.number() == PROTOCOL_TCP
 }
 
-/// The probe whose connection is to be closed, by flow and sequence.
-pub(super) type Reset = (FlowIndex, u64);
-
 /// The gatherer's end.
 pub(super) struct ResetSink {
     producer: rtrb::Producer<Reset>,
@@ -51,7 +48,11 @@ impl ResetSink {
     /// one more: each says that the connection is half open.
     pub(super) fn take_event(&mut self, event: &Event) {
         if event.answer == AnswerKind::SynAck as u8 {
-            self.push((FlowIndex(event.flow), event.sequence));
+            self.push(Reset {
+                flow: FlowIndex(event.flow),
+                sequence: event.sequence,
+                again: event.kind != EventKind::Reply as u8,
+            });
         }
     }
 
@@ -66,7 +67,11 @@ impl ResetSink {
         } = note
             && is_tcp(&self.flows, *flow)
         {
-            self.push((*flow, *sequence));
+            self.push(Reset {
+                flow: *flow,
+                sequence: *sequence,
+                again: false,
+            });
         }
     }
 
@@ -127,11 +132,21 @@ mod tests {
         Arc::new(Flows::new(vec![icmp, tcp], vec![7, 40_000], [1, 2]))
     }
 
+    fn reset(sequence: u64, again: bool) -> Reset {
+        let flow = FlowIndex(1);
+        Reset {
+            flow,
+            sequence,
+            again,
+        }
+    }
+
     fn event(answer: AnswerKind, sequence: u64) -> Event {
         Event {
             flow: 1,
             sequence,
             answer: answer as u8,
+            kind: EventKind::Reply as u8,
             ..Event::default()
         }
     }
@@ -162,7 +177,7 @@ mod tests {
         let answered = (0..).zip(AnswerKind::ALL);
         let open: Vec<_> = answered
             .filter(|(_, answer)| *answer == AnswerKind::SynAck)
-            .map(|(sequence, _)| (FlowIndex(1), sequence))
+            .map(|(sequence, _)| reset(sequence, false))
             .collect();
         assert_eq!(source.take(10).collect::<Vec<_>>(), open);
 
@@ -182,7 +197,20 @@ mod tests {
                 error: false,
             },
         ));
-        assert_eq!(source.take(10).collect::<Vec<_>>(), [(FlowIndex(1), 9)]);
+        assert_eq!(source.take(10).collect::<Vec<_>>(), [reset(9, false)]);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_the_first_asks_for_a_reset_once_more() {
+        let (mut sink, mut source) = channel(&flows()).unwrap();
+        let kinds = [EventKind::Duplicate, EventKind::Late, EventKind::Stale];
+        for kind in kinds {
+            sink.take_event(&Event {
+                kind: kind as u8,
+                ..event(AnswerKind::SynAck, 4)
+            });
+        }
+        assert_eq!(source.take(10).collect::<Vec<_>>(), [reset(4, true); 3]);
     }
 
     #[test]
@@ -193,7 +221,7 @@ mod tests {
         }
         assert_eq!(sink.missed(), 3);
         let first: Vec<_> = source.take(2).collect();
-        assert_eq!(first, [0, 1].map(|sequence| (FlowIndex(1), sequence)));
+        assert_eq!(first, [0, 1].map(|sequence| reset(sequence, false)));
         assert_eq!(source.take(usize::MAX).count(), RESETS_MAX - 2);
         assert!(source.is_empty());
     }

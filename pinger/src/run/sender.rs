@@ -30,6 +30,10 @@ const RESET_SLEEP_MAX_NS: u64 = 1_000_000;
 /// answers at once do not make the next probe late.
 const RESETS_PER_TURN: usize = 4;
 
+/// The most resets looked at meanwhile: most are not due any more where probes are so dense that
+/// each one resets the last, and to look costs next to nothing.
+const RESETS_TOLD_MAX: usize = 256;
+
 /// How long the last resets may take to arrive when all probes have ended: a few of the
 /// gatherer's turns.
 const LAST_RESETS_NS: u64 = 200_000_000;
@@ -127,8 +131,9 @@ impl<L: Link> Sender<L> {
         if resets.is_empty() {
             return false;
         }
-        let due = resets.take(RESETS_PER_TURN);
-        self.resets_missed += self.engine.reset(due, &mut self.links);
+        let told = resets.take(RESETS_TOLD_MAX);
+        let missed = self.engine.reset(told, RESETS_PER_TURN, &mut self.links);
+        self.resets_missed += missed;
         !resets.is_empty()
     }
 
