@@ -23,7 +23,8 @@ use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
 use pinger_ebpf::identity::Prefix;
 use pinger_ebpf::layout::{
-    self, BPF_F_MMAPABLE, Counter, Event, Flow, FlowKey, Payload, Settings, Slot, SlotState,
+    self, BPF_F_MMAPABLE, Counter, Event, Flow, FlowKey, PROTOCOL_ICMP, PROTOCOL_ICMP6,
+    PROTOCOL_TCP, PROTOCOL_UDP, Payload, Settings, Slot, SlotState,
 };
 use pinger_ebpf::matching::{Context, Match, SlotCell};
 use pinger_ebpf::parse::{self, Answer, Cursor, Ip, Refusal};
@@ -60,8 +61,10 @@ fn pinger_xdp(ctx: XdpContext) -> u32 {
     let [transport_at, len] = [ip.transport_at as u32, ip.len as u32];
     if parse::is_error(&frame, &ip) {
         pinger_error(ctx.ctx, head, transport_at, len, now_ns)
+    } else if matches!(ip.protocol, PROTOCOL_TCP | PROTOCOL_UDP) {
+        pinger_port(ctx.ctx, head, transport_at, len, now_ns)
     } else {
-        pinger_direct(ctx.ctx, head, transport_at, len, now_ns)
+        pinger_echo(ctx.ctx, head, transport_at, len, now_ns)
     }
 }
 
@@ -80,12 +83,12 @@ fn ip_of(head: u32, transport_at: u32, len: u32) -> Ip {
     }
 }
 
-/// What a destination itself answers. A global function, which the verifier checks once for any
-/// arguments, and not for each way through the headers before; and the stack of the two kinds of
-/// answers is never taken at once, which would be more than there is.
+/// An echo reply. A global function, which the verifier checks once for any arguments, and not for
+/// each way through the headers before; and the stacks of two kinds of answers are never taken at
+/// once, which would be more than there is.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn pinger_direct(
+extern "C" fn pinger_echo(
     ctx: *mut xdp_md,
     head: u32,
     transport_at: u32,
@@ -94,11 +97,38 @@ extern "C" fn pinger_direct(
 ) -> u32 {
     let ctx = XdpContext::new(ctx);
     let frame = Frame::of(&ctx);
-    let answer = parse::direct(&frame, &ip_of(head, transport_at, len));
+    let mut ip = ip_of(head, transport_at, len);
+    // As it is. Told so, the compiler leaves out what other protocols need.
+    ip.protocol = if ip.is_v6 {
+        PROTOCOL_ICMP6
+    } else {
+        PROTOCOL_ICMP
+    };
+    let answer = parse::direct(&frame, &ip);
     handle(&ctx, &frame, answer, now_ns)
 }
 
-/// What a router says of a probe. A global function as [`pinger_direct`].
+/// What a port answers, of UDP or TCP. A global function as [`pinger_echo`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pinger_port(
+    ctx: *mut xdp_md,
+    head: u32,
+    transport_at: u32,
+    len: u32,
+    now_ns: u64,
+) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let frame = Frame::of(&ctx);
+    let mut ip = ip_of(head, transport_at, len);
+    if ip.protocol != PROTOCOL_UDP {
+        ip.protocol = PROTOCOL_TCP;
+    }
+    let answer = parse::direct(&frame, &ip);
+    handle(&ctx, &frame, answer, now_ns)
+}
+
+/// What a router says of a probe. A global function as [`pinger_echo`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pinger_error(
