@@ -11,6 +11,8 @@ mod fping;
 mod machine;
 mod measure;
 mod pacing;
+mod program;
+mod protocols;
 mod rate;
 mod report;
 mod show;
@@ -29,7 +31,13 @@ use report::Record;
 
 /// The tables, in the order in which they are measured and shown.
 fn tables() -> Vec<Table> {
-    vec![rate::table(), pacing::table()]
+    vec![
+        rate::table(),
+        pacing::table(),
+        protocols::table(),
+        protocols::floor(),
+        program::table(),
+    ]
 }
 
 /// What to measure.

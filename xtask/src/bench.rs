@@ -9,7 +9,7 @@ use crate::signals::Held;
 use crate::{build, process, setup};
 
 /// The tables that there are, in the order in which they are measured.
-pub const TABLES: [&str; 2] = ["rate", "pacing"];
+pub const TABLES: [&str; 5] = ["rate", "pacing", "protocols", "floor", "program"];
 
 /// What to measure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
