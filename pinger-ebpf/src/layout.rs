@@ -252,12 +252,30 @@ impl SlotState {
     /// An unreported answer: the round trip saturates at 2^40 − 1 ns, about 18 minutes.
     #[inline(always)]
     pub const fn unreported(sequence: u64, rtt_ns: u64) -> Self {
+        Self::untold(Self::UNREPORTED, sequence, rtt_ns)
+    }
+
+    /// An unreported ICMP error; the round trip as of [`SlotState::unreported`].
+    #[inline(always)]
+    pub const fn unreported_error(sequence: u64, rtt_ns: u64) -> Self {
+        Self::untold(Self::UNREPORTED_ERROR, sequence, rtt_ns)
+    }
+
+    #[inline(always)]
+    const fn untold(tag: u64, sequence: u64, rtt_ns: u64) -> Self {
         let rtt = if rtt_ns > Self::RTT_MAX {
             Self::RTT_MAX
         } else {
             rtt_ns
         };
-        Self(rtt << Self::RTT_SHIFT | (sequence & 0xffff) << Self::TAG_BITS | Self::UNREPORTED)
+        Self(rtt << Self::RTT_SHIFT | (sequence & 0xffff) << Self::TAG_BITS | tag)
+    }
+
+    /// Whether it is an answer that was not told of.
+    #[inline(always)]
+    pub const fn is_unreported(self) -> bool {
+        // The two tags differ in the lowest bit only.
+        self.tag() | 1 == Self::UNREPORTED_ERROR
     }
 
     /// The tag: one of the constants above.
@@ -269,7 +287,7 @@ impl SlotState {
     /// The sequence (only its low 16 bits, if unreported).
     #[inline(always)]
     pub const fn sequence(self) -> u64 {
-        if self.tag() == Self::UNREPORTED {
+        if self.is_unreported() {
             self.wire_sequence() as u64
         } else {
             self.0 >> Self::TAG_BITS
@@ -297,7 +315,7 @@ pub enum Counter {
     Ours = 0,
     /// Events that found the ring buffer full. The answers are kept in their slots.
     RingDropped = 1,
-    /// Packets to one of our flows whose sequence or cookie was not one of ours: passed on.
+    /// Packets that name one of our flows and are not proven to answer a probe of it: passed on.
     Forged = 2,
     /// Packets too short for what their headers promise: passed on.
     Malformed = 3,
@@ -329,6 +347,7 @@ const _: () = {
     assert!(size_of::<Event>() == 56 && offset_of!(Event, flow) == 40);
     assert!(offset_of!(Event, kind) == 48);
     assert!(size_of::<Settings>() == 24);
+    assert!(SlotState::UNREPORTED | 1 == SlotState::UNREPORTED_ERROR);
 };
 
 #[cfg(feature = "user")]
@@ -363,6 +382,18 @@ mod tests {
         assert_eq!(unreported.sequence(), 0x2345);
         assert_eq!(unreported.rtt_ns(), 1_000_000_007);
         assert_eq!(SlotState::unreported(1, u64::MAX).rtt_ns(), (1 << 40) - 1);
+
+        let error = SlotState::unreported_error(0x1_2345, 1_000_000_007);
+        assert_eq!(error.tag(), SlotState::UNREPORTED_ERROR);
+        assert_eq!((error.sequence(), error.rtt_ns()), (0x2345, 1_000_000_007));
+        for tag in 0..8 {
+            let expected = [SlotState::UNREPORTED, SlotState::UNREPORTED_ERROR].contains(&tag);
+            assert_eq!(
+                SlotState::new(tag, 9).is_unreported(),
+                expected,
+                "tag {tag}"
+            );
+        }
     }
 
     #[test]

@@ -21,11 +21,12 @@ use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
+use pinger_ebpf::identity::Prefix;
 use pinger_ebpf::layout::{
     self, BPF_F_MMAPABLE, Counter, Event, Flow, FlowKey, Payload, Settings, Slot, SlotState,
 };
 use pinger_ebpf::matching::{Context, Match, SlotCell};
-use pinger_ebpf::parse::{Cursor, EchoReply, Packet, parse};
+use pinger_ebpf::parse::{self, Answer, Cursor, Ip, Refusal};
 use pinger_ebpf::payload::Received;
 
 // The loader sets the real sizes.
@@ -46,31 +47,101 @@ static SETTINGS: Global<Settings> = Global::new(Settings {
     log: 0,
 });
 
-/// Entry point, named by [`layout::PROGRAM`].
+/// Entry point, named by [`layout::PROGRAM`]. Does what [`parse::parse`] does, in parts.
 #[xdp]
 fn pinger_xdp(ctx: XdpContext) -> u32 {
     let now_ns = now();
-    let frame = Frame {
-        start: ctx.data(),
-        end: ctx.data_end(),
+    let frame = Frame::of(&ctx);
+    let ip = match parse::headers(&frame) {
+        Ok(ip) => ip,
+        Err(refusal) => return pass(refusal),
     };
-    match parse(&frame) {
-        Packet::EchoReply(reply) => answer(&ctx, &frame, &reply, now_ns).unwrap_or(XDP_PASS),
-        Packet::Malformed => {
-            count(Counter::Malformed);
-            XDP_PASS
-        }
-        Packet::NotOurs => XDP_PASS,
+    let head = ip.at as u32 | u32::from(ip.protocol) << 8 | u32::from(ip.is_v6) << 16;
+    let [transport_at, len] = [ip.transport_at as u32, ip.len as u32];
+    if parse::is_error(&frame, &ip) {
+        pinger_error(ctx.ctx, head, transport_at, len, now_ns)
+    } else {
+        pinger_direct(ctx.ctx, head, transport_at, len, now_ns)
     }
 }
 
-/// What to do with an echo reply; `None` if it belongs to no flow of ours.
+/// Longer than the headers of any packet in one page: a bound that the verifier can see.
+const HEADERS_MAX: u32 = 8192;
+
+/// An [`Ip`] as numbers, which are all that a global function takes.
 #[inline(always)]
-fn answer(ctx: &XdpContext, frame: &Frame, reply: &EchoReply, now_ns: u64) -> Option<u32> {
+fn ip_of(head: u32, transport_at: u32, len: u32) -> Ip {
+    Ip {
+        at: (head & 0xff) as usize,
+        is_v6: head >> 16 != 0,
+        protocol: (head >> 8) as u8,
+        transport_at: (transport_at % HEADERS_MAX) as usize,
+        len: (len & 0xffff) as usize,
+    }
+}
+
+/// What a destination itself answers. A global function, which the verifier checks once for any
+/// arguments, and not for each way through the headers before; and the stack of the two kinds of
+/// answers is never taken at once, which would be more than there is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pinger_direct(
+    ctx: *mut xdp_md,
+    head: u32,
+    transport_at: u32,
+    len: u32,
+    now_ns: u64,
+) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let frame = Frame::of(&ctx);
+    let answer = parse::direct(&frame, &ip_of(head, transport_at, len));
+    handle(&ctx, &frame, answer, now_ns)
+}
+
+/// What a router says of a probe. A global function as [`pinger_direct`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pinger_error(
+    ctx: *mut xdp_md,
+    head: u32,
+    transport_at: u32,
+    len: u32,
+    now_ns: u64,
+) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let frame = Frame::of(&ctx);
+    let answer = parse::error(&frame, &ip_of(head, transport_at, len));
+    handle(&ctx, &frame, answer, now_ns)
+}
+
+/// What to do with a packet that may be an answer.
+#[inline(always)]
+fn handle(ctx: &XdpContext, frame: &Frame, answer: Result<Answer, Refusal>, now_ns: u64) -> u32 {
+    match answer {
+        Ok(answer) => settle(ctx, frame, &answer, now_ns).unwrap_or(XDP_PASS),
+        Err(refusal) => pass(refusal),
+    }
+}
+
+/// What is no answer passes.
+#[inline(always)]
+fn pass(refusal: Refusal) -> u32 {
+    if refusal == Refusal::Malformed {
+        count(Counter::Malformed);
+    }
+    XDP_PASS
+}
+
+/// What to do with an answer; `None` if it belongs to no flow of ours.
+#[inline(always)]
+fn settle(ctx: &XdpContext, frame: &Frame, answer: &Answer, now_ns: u64) -> Option<u32> {
     let settings = SETTINGS.load();
     // SAFETY: user space changes no flow while probes to it are in flight.
-    let flow = unsafe { FLOWS.get(reply.flow_key()) }?;
-    let slot = Cell(SLOTS.get_ptr_mut(reply.slot_index(flow))?);
+    let flow = unsafe { FLOWS.get(answer.key) }?;
+    let Some(sequence) = answer.sequence(frame, flow) else {
+        return Some(forged(answer, &settings));
+    };
+    let slot = Cell(SLOTS.get_ptr_mut(sequence.slot_index(flow))?);
     let entry = EVENTS.reserve::<Event>(0);
     let room = entry.is_some();
     let context = Context {
@@ -79,11 +150,11 @@ fn answer(ctx: &XdpContext, frame: &Frame, reply: &EchoReply, now_ns: u64) -> Op
         now_ns,
         room,
     };
-    let matched = reply.claim(frame, &slot, context);
+    let matched = answer.claim(frame, sequence, &slot, context);
     if let Some(mut entry) = entry {
         if let Match::Told(mut event) = matched {
-            if settings.verify != 0 {
-                event.mismatch_at = compare(ctx, reply, flow);
+            if settings.verify != 0 && answer.has_payload() {
+                event.mismatch_at = compare(ctx, answer, flow);
             }
             entry.write(event);
             entry.submit(0);
@@ -91,12 +162,11 @@ fn answer(ctx: &XdpContext, frame: &Frame, reply: &EchoReply, now_ns: u64) -> Op
             entry.discard(0);
         }
     }
-    if settings.log != 0 {
-        log(reply, &matched);
-    }
     if matched == Match::Forged {
-        count(Counter::Forged);
-        return Some(XDP_PASS);
+        return Some(forged(answer, &settings));
+    }
+    if settings.log != 0 {
+        log(answer, &matched);
     }
     count(Counter::Ours);
     if !room {
@@ -105,35 +175,47 @@ fn answer(ctx: &XdpContext, frame: &Frame, reply: &EchoReply, now_ns: u64) -> Op
     Some(XDP_DROP)
 }
 
-/// Compares the payload of a reply with what the flow's probes carry.
+/// Somebody's who knows a flow of ours and no more.
 #[inline(always)]
-fn compare(ctx: &XdpContext, reply: &EchoReply, flow: &Flow) -> u16 {
-    let lengths = (reply.payload_len as u32) << 16 | u32::from(flow.payload_len);
+fn forged(answer: &Answer, settings: &Settings) -> u32 {
+    if settings.log != 0 {
+        log(answer, &Match::Forged);
+    }
+    count(Counter::Forged);
+    XDP_PASS
+}
+
+/// Compares the payload of an answer with what the flow's probes carry.
+#[inline(always)]
+fn compare(ctx: &XdpContext, answer: &Answer, flow: &Flow) -> u16 {
+    let own_len = Prefix::of(answer.key.protocol, usize::from(flow.payload_len)).len;
+    let lengths = (answer.payload_len as u32) << 16 | u32::from(flow.payload_len);
     pinger_compare(
         ctx.ctx,
-        reply.payload_at as u32,
+        answer.payload_at as u32,
         lengths,
+        own_len as u32,
         u32::from(flow.payload),
     ) as u16
 }
-
-/// Longer than the headers of any packet in one page: a bound that the verifier can see.
-const HEADERS_MAX: u32 = 8192;
 
 /// A global function, which the verifier checks once for any arguments: received and sent length
 /// in the upper and lower half of `lengths`, the payload by its index.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn pinger_compare(ctx: *mut xdp_md, at: u32, lengths: u32, payload: u32) -> u32 {
-    let ctx = XdpContext::new(ctx);
-    let frame = Frame {
-        start: ctx.data(),
-        end: ctx.data_end(),
-    };
+extern "C" fn pinger_compare(
+    ctx: *mut xdp_md,
+    at: u32,
+    lengths: u32,
+    own_len: u32,
+    payload: u32,
+) -> u32 {
+    let frame = Frame::of(&XdpContext::new(ctx));
     let received = Received {
         at: (at % HEADERS_MAX) as usize,
         len: (lengths >> 16) as usize,
         sent_len: (lengths & 0xffff) as usize,
+        own_len: (own_len & 15) as usize,
     };
     PAYLOADS.get(payload).map_or(0, |payload| {
         u32::from(received.first_difference(&frame, payload))
@@ -143,20 +225,20 @@ extern "C" fn pinger_compare(ctx: *mut xdp_md, at: u32, lengths: u32, payload: u
 /// One line per packet that was matched. The verifier removes the call when logging is off, because
 /// the settings are read-only by then.
 #[inline(always)]
-fn log(reply: &EchoReply, matched: &Match) {
+fn log(answer: &Answer, matched: &Match) {
     let what = match matched {
         Match::Forged => 0,
         Match::Told(event) => u32::from(event.kind),
         Match::Untold => u32::MAX,
     };
-    let [identifier, sequence] = [reply.identifier, reply.sequence].map(u32::from);
-    pinger_log(identifier, sequence, what);
+    let identifier = u32::from(answer.key.identifier);
+    pinger_log(answer.kind as u32, identifier, what);
 }
 
 /// A global function, which the verifier checks once and not in every state that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn pinger_log(identifier: u32, sequence: u32, what: u32) -> u32 {
+extern "C" fn pinger_log(kind: u32, identifier: u32, what: u32) -> u32 {
     let what = match what {
         0 => "forged",
         1 => "reply",
@@ -165,10 +247,7 @@ extern "C" fn pinger_log(identifier: u32, sequence: u32, what: u32) -> u32 {
         4 => "stale",
         _ => "untold",
     };
-    debug!(
-        (),
-        "echo reply id {} seq {}: {}", identifier, sequence, what
-    );
+    debug!((), "answer of kind {} to {}: {}", kind, identifier, what);
     0
 }
 
@@ -191,6 +270,16 @@ fn count(counter: Counter) {
 struct Frame {
     start: usize,
     end: usize,
+}
+
+impl Frame {
+    #[inline(always)]
+    fn of(ctx: &XdpContext) -> Self {
+        Self {
+            start: ctx.data(),
+            end: ctx.data_end(),
+        }
+    }
 }
 
 impl Cursor for Frame {

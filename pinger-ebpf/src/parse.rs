@@ -1,10 +1,22 @@
 //! From the bytes of a returning packet to what they say, if it may be an answer to a probe.
 //!
-//! Ethernet with up to two VLAN tags, IPv4 with options, IPv6 with the common extension headers,
-//! ICMP and ICMPv6 echo replies. Generic over a bounds-checked [`Cursor`], so the same code runs
-//! in the kernel over packet memory and on the host over slices. Reads only; never panics.
+//! Ethernet with up to two VLAN tags; then `ip` (IPv4 with options, IPv6 with the common extension
+//! headers), `transport` (what a destination answers itself) and `quote` (what any router says of
+//! a probe). Generic over a bounds-checked [`Cursor`], so the same code runs in the kernel over
+//! packet memory and on the host over slices. Reads only; never panics.
+//!
+//! Checksums are not looked at: a local kernel leaves those of what it sends over veth to hardware
+//! that is not there.
 
-use crate::layout::{PROTOCOL_ICMP, PROTOCOL_ICMP6};
+mod ip;
+mod quote;
+mod transport;
+
+use crate::layout::{AnswerKind, FlowKey};
+
+pub use ip::Ip;
+pub use quote::{error, is_error};
+pub use transport::{ICMP_ECHO_REPLY, ICMP6_ECHO_REPLY, direct};
 
 /// Bounds-checked access to a packet's bytes.
 pub trait Cursor {
@@ -32,33 +44,53 @@ pub enum Packet {
     Malformed,
     /// Something that no probe of ours can have caused.
     NotOurs,
-    /// An echo reply, perhaps to a probe of ours.
-    EchoReply(EchoReply),
+    /// An answer, perhaps to a probe of ours.
+    Answer(Answer),
 }
 
-/// An echo reply as found on the wire.
+/// Why a packet is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EchoReply {
+pub enum Refusal {
+    /// As [`Packet::Malformed`].
+    Malformed,
+    /// As [`Packet::NotOurs`].
+    NotOurs,
+}
+
+/// An answer as found on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What kind of packet it is.
+    pub kind: AnswerKind,
+    /// The flow that it answers, if there is such a flow.
+    pub key: FlowKey,
     /// Source address; IPv4 as `::ffff:a.b.c.d`.
-    pub source: [u8; 16],
-    /// IANA protocol number: ICMP or ICMPv6.
-    pub protocol: u8,
-    /// ICMP type.
-    pub icmp_type: u8,
-    /// ICMP code.
-    pub icmp_code: u8,
-    /// ICMP identifier.
-    pub identifier: u16,
-    /// ICMP sequence number.
-    pub sequence: u16,
+    pub responder: [u8; 16],
     /// Time to live or hop limit on arrival.
     pub hop_limit: u8,
     /// Type of service or traffic class.
     pub traffic_class: u8,
-    /// Offset of the ICMP payload in the packet.
+    /// ICMP type; zero unless it is an ICMP message.
+    pub icmp_type: u8,
+    /// ICMP code; zero unless it is an ICMP message.
+    pub icmp_code: u8,
+    /// ICMP: the probe's sequence number. TCP: its initial sequence number. `None` where the
+    /// headers name neither.
+    pub number: Option<u32>,
+    /// Checksum of ICMP, UDP or TCP that an ICMP error quotes; else zero.
+    pub checksum: u16,
+    /// Offset in the packet of the payload that came back, or of what is quoted of it.
     pub payload_at: usize,
-    /// Length of the ICMP payload as the IP header tells it; all of it is in the packet.
+    /// Length of that, as the headers tell it; all of it is in the packet.
     pub payload_len: usize,
+}
+
+impl Answer {
+    /// Whether a whole payload comes back with it.
+    #[inline(always)]
+    pub fn has_payload(&self) -> bool {
+        matches!(self.kind, AnswerKind::Echo | AnswerKind::Datagram)
+    }
 }
 
 /// EtherTypes: IEEE 802.1Q, 802.1ad, and IANA's "IEEE 802 numbers".
@@ -69,194 +101,71 @@ mod ethertype {
     pub(super) const SERVICE_VLAN: u16 = 0x88a8;
 }
 
-/// Next-header values of the IPv6 extension headers that are stepped over, RFC 8200 section 4
-/// and RFC 4302.
-mod extension {
-    pub(super) const HOP_BY_HOP: u8 = 0;
-    pub(super) const ROUTING: u8 = 43;
-    pub(super) const FRAGMENT: u8 = 44;
-    pub(super) const AUTHENTICATION: u8 = 51;
-    pub(super) const DESTINATION_OPTIONS: u8 = 60;
-}
-
 const ETHERNET_LEN: usize = 14;
 const VLAN_TAG_LEN: usize = 4;
-const IPV4_MIN_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
-const ICMP_LEN: usize = 8;
-
-/// Type of an ICMP echo reply, RFC 792.
-pub const ICMP_ECHO_REPLY: u8 = 0;
-/// Type of an ICMPv6 echo reply, RFC 4443 section 4.2.
-pub const ICMP6_ECHO_REPLY: u8 = 129;
 
 /// The most VLAN tags stepped over: a customer's and a provider's.
 const VLAN_TAGS_MAX: usize = 2;
-/// The most IPv6 extension headers stepped over: RFC 8200 section 4.1 names each kind once,
-/// destination options twice.
-const EXTENSIONS_MAX: usize = 6;
 
-/// Says what the packet is. `None` from a read means that the packet ends too early.
+/// Says what the packet is: [`headers`], and then [`error`] or [`direct`].
 #[inline(always)]
 pub fn parse<C: Cursor + ?Sized>(packet: &C) -> Packet {
-    match network_header(packet) {
-        Some(Some((ethertype::IPV4, at))) => ipv4(packet, at).unwrap_or(Packet::Malformed),
-        Some(Some((ethertype::IPV6, at))) => ipv6(packet, at).unwrap_or(Packet::Malformed),
-        Some(_) => Packet::NotOurs,
-        None => Packet::Malformed,
+    let answer = headers(packet).and_then(|ip| {
+        if is_error(packet, &ip) {
+            error(packet, &ip)
+        } else {
+            direct(packet, &ip)
+        }
+    });
+    match answer {
+        Ok(answer) => Packet::Answer(answer),
+        Err(Refusal::NotOurs) => Packet::NotOurs,
+        Err(Refusal::Malformed) => Packet::Malformed,
     }
 }
 
-/// EtherType and offset of what the frame carries behind its VLAN tags; `Some(None)` if it has
-/// more tags than we step over.
+/// Where the IP header of a packet is and what follows it.
+///
+/// # Errors
+///
+/// If the packet cannot be an answer, by these headers.
 #[inline(always)]
-fn network_header<C: Cursor + ?Sized>(packet: &C) -> Option<Option<(u16, usize)>> {
-    let mut ethertype = u16::from_be_bytes(packet.read(ETHERNET_LEN - 2)?);
+pub fn headers<C: Cursor + ?Sized>(packet: &C) -> Result<Ip, Refusal> {
+    match network_header(packet)? {
+        (ethertype::IPV4, at) => ip::v4(packet, at, ip::Place::Outer),
+        (ethertype::IPV6, at) => ip::v6(packet, at, ip::Place::Outer),
+        _ => Err(Refusal::NotOurs),
+    }
+}
+
+/// EtherType and offset of what the frame carries behind its VLAN tags; that of a further tag if
+/// it has more than we step over.
+#[inline(always)]
+fn network_header<C: Cursor + ?Sized>(packet: &C) -> Result<(u16, usize), Refusal> {
+    let mut ethertype = read_u16(packet, ETHERNET_LEN - 2)?;
     let mut at = ETHERNET_LEN;
     for _ in 0..VLAN_TAGS_MAX {
         if ethertype != ethertype::VLAN && ethertype != ethertype::SERVICE_VLAN {
             break;
         }
-        ethertype = u16::from_be_bytes(packet.read(at + 2)?);
+        ethertype = read_u16(packet, at + 2)?;
         at += VLAN_TAG_LEN;
     }
-    Some((ethertype == ethertype::IPV4 || ethertype == ethertype::IPV6).then_some((ethertype, at)))
+    Ok((ethertype, at))
 }
 
-/// RFC 791 section 3.1.
+/// What must be there for the packet to be whole.
 #[inline(always)]
-fn ipv4<C: Cursor + ?Sized>(packet: &C, at: usize) -> Option<Packet> {
-    let header: [u8; IPV4_MIN_LEN] = packet.read(at)?;
-    if header[9] != PROTOCOL_ICMP || header[0] >> 4 != 4 {
-        return Some(Packet::NotOurs);
-    }
-    // More fragments, or not the first one: probes and their answers are never fragments.
-    if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 {
-        return Some(Packet::NotOurs);
-    }
-    let header_len = usize::from(header[0] & 0x0f) * 4;
-    let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    if header_len < IPV4_MIN_LEN || total_len < header_len + ICMP_LEN {
-        return None;
-    }
-    let mut source = [0; 16];
-    source[10] = 0xff;
-    source[11] = 0xff;
-    source[12] = header[12];
-    source[13] = header[13];
-    source[14] = header[14];
-    source[15] = header[15];
-    let ip = Ip {
-        source,
-        protocol: PROTOCOL_ICMP,
-        hop_limit: header[8],
-        traffic_class: header[1],
-    };
-    echo_reply(packet, at + header_len, total_len - header_len, ip)
+fn read<C, const N: usize>(packet: &C, at: usize) -> Result<[u8; N], Refusal>
+where
+    C: Cursor + ?Sized,
+{
+    packet.read(at).ok_or(Refusal::Malformed)
 }
 
-/// RFC 8200 section 3 and 4.
 #[inline(always)]
-fn ipv6<C: Cursor + ?Sized>(packet: &C, at: usize) -> Option<Packet> {
-    let header: [u8; IPV6_LEN] = packet.read(at)?;
-    if header[0] >> 4 != 6 {
-        return Some(Packet::NotOurs);
-    }
-    let mut next = header[6];
-    let mut remaining = usize::from(u16::from_be_bytes([header[4], header[5]]));
-    let mut at = at + IPV6_LEN;
-    for _ in 0..EXTENSIONS_MAX {
-        let len = match next {
-            extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION_OPTIONS => {
-                let [following, length] = packet.read(at)?;
-                next = following;
-                (usize::from(length) + 1) * 8
-            }
-            extension::AUTHENTICATION => {
-                let [following, length] = packet.read(at)?;
-                next = following;
-                (usize::from(length) + 2) * 4
-            }
-            extension::FRAGMENT => {
-                let [following, _, high, low] = packet.read(at)?;
-                // Only an "atomic" fragment, RFC 6946, is whole: no offset and no more to come.
-                if high != 0 || low & 0xf9 != 0 {
-                    return Some(Packet::NotOurs);
-                }
-                next = following;
-                8
-            }
-            _ => break,
-        };
-        if remaining < len {
-            return None;
-        }
-        remaining -= len;
-        at += len;
-    }
-    if next != PROTOCOL_ICMP6 {
-        return Some(Packet::NotOurs);
-    }
-    if remaining < ICMP_LEN {
-        return None;
-    }
-    let mut source = [0; 16];
-    source.copy_from_slice(header.get(8..24)?);
-    let traffic_class = header[0] << 4 | header[1] >> 4;
-    let ip = Ip {
-        source,
-        protocol: PROTOCOL_ICMP6,
-        hop_limit: header[7],
-        traffic_class,
-    };
-    echo_reply(packet, at, remaining, ip)
-}
-
-/// What the IP header tells of an echo reply.
-#[derive(Clone, Copy)]
-struct Ip {
-    source: [u8; 16],
-    protocol: u8,
-    hop_limit: u8,
-    traffic_class: u8,
-}
-
-/// RFC 792 and RFC 4443 section 4.2; `len` counts from the ICMP header and is at least its length.
-#[inline(always)]
-fn echo_reply<C: Cursor + ?Sized>(packet: &C, at: usize, len: usize, ip: Ip) -> Option<Packet> {
-    let [
-        icmp_type,
-        icmp_code,
-        _,
-        _,
-        id_high,
-        id_low,
-        sequence_high,
-        sequence_low,
-    ]: [u8; ICMP_LEN] = packet.read(at)?;
-    let wanted = if ip.protocol == PROTOCOL_ICMP {
-        ICMP_ECHO_REPLY
-    } else {
-        ICMP6_ECHO_REPLY
-    };
-    if icmp_type != wanted {
-        return Some(Packet::NotOurs);
-    }
-    if packet.size() < at + len {
-        return None; // less than the IP header promises
-    }
-    Some(Packet::EchoReply(EchoReply {
-        source: ip.source,
-        protocol: ip.protocol,
-        icmp_type,
-        icmp_code,
-        identifier: u16::from_be_bytes([id_high, id_low]),
-        sequence: u16::from_be_bytes([sequence_high, sequence_low]),
-        hop_limit: ip.hop_limit,
-        traffic_class: ip.traffic_class,
-        payload_at: at + ICMP_LEN,
-        payload_len: len - ICMP_LEN,
-    }))
+fn read_u16<C: Cursor + ?Sized>(packet: &C, at: usize) -> Result<u16, Refusal> {
+    read(packet, at).map(u16::from_be_bytes)
 }
 
 #[cfg(test)]

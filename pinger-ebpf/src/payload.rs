@@ -4,10 +4,10 @@
 //! Pure, and a unit of its own for the BPF verifier's sake, which would otherwise follow every
 //! turn of the loop once for each way a packet can reach it.
 
-use crate::layout::{COOKIE_LEN, PAYLOAD_MATCHES, PAYLOAD_MAX, PAYLOAD_WORDS, Payload};
+use crate::layout::{PAYLOAD_MATCHES, PAYLOAD_MAX, PAYLOAD_WORDS, Payload};
 use crate::parse::Cursor;
 
-/// A payload as it came back, and how long it was when it left.
+/// A payload as it came back, and what left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     /// Where in the packet it begins.
@@ -16,11 +16,14 @@ pub struct Received {
     pub len: usize,
     /// Bytes that were sent.
     pub sent_len: usize,
+    /// Bytes at the start that are the probe's own ([`Prefix::len`](crate::identity::Prefix), at
+    /// most 15), which the matching has looked at.
+    pub own_len: usize,
 }
 
 impl Received {
-    /// Offset of the first payload byte that is not what was sent, or [`PAYLOAD_MATCHES`]. The
-    /// cookie, if the payload sent has one, is not looked at: the matching has done that.
+    /// Offset of the first payload byte behind the probe's own that is not what was sent, or
+    /// [`PAYLOAD_MATCHES`].
     ///
     /// One plain loop over 8-byte words; bytes that do not fill a word are compared by a word that
     /// overlaps the one before.
@@ -31,10 +34,11 @@ impl Received {
         } else {
             self.sent_len
         };
-        if common < COOKIE_LEN {
+        if common < 8 {
             return self.first_different_byte(packet, payload, common);
         }
-        for index in COOKIE_LEN / 8..PAYLOAD_MAX / 8 {
+        // The probe's own bytes reach into the first two words at most.
+        for index in 0..PAYLOAD_MAX / 8 {
             let at = index * 8;
             if at + 8 > common {
                 break;
@@ -42,7 +46,10 @@ impl Received {
             let Some(word) = self.word(packet, at) else {
                 return at as u16;
             };
-            let difference = word ^ u64::from_le(payload.words[index]);
+            let mut difference = word ^ u64::from_le(payload.words[index]);
+            if index < 2 {
+                difference &= self.not_own(at);
+            }
             if difference != 0 {
                 return at as u16 + first_byte(difference);
             }
@@ -55,7 +62,7 @@ impl Received {
             let Some(word) = self.word(packet, overlap) else {
                 return overlap as u16;
             };
-            let difference = (word ^ sent) >> unused << unused;
+            let difference = (word ^ sent) >> unused << unused & self.not_own(overlap);
             if difference != 0 {
                 return overlap as u16 + first_byte(difference);
             }
@@ -63,26 +70,33 @@ impl Received {
         self.same_length(common)
     }
 
-    /// The same for payloads too short for a cookie.
+    /// The same for payloads of less than a word.
     #[inline(always)]
     fn first_different_byte<C>(self, packet: &C, payload: &Payload, common: usize) -> u16
     where
         C: Cursor + ?Sized,
     {
         let mut rest = u64::from_le(payload.words[0]);
-        for at in 0..COOKIE_LEN - 1 {
+        for at in 0..7 {
             if at >= common {
                 break;
             }
             let Some([byte]) = packet.read(self.at + at) else {
                 break;
             };
-            if byte != rest as u8 {
+            if at >= self.own_len && byte != rest as u8 {
                 return at as u16;
             }
             rest >>= 8;
         }
         self.same_length(common)
+    }
+
+    /// Ones where the word at `at` holds bytes that are not the probe's own.
+    #[inline(always)]
+    fn not_own(self, at: usize) -> u64 {
+        let own = self.own_len.saturating_sub(at);
+        if own < 8 { u64::MAX << (own * 8) } else { 0 }
     }
 
     /// A payload that is a part of what was sent differs where it ends; so does a longer one.

@@ -10,12 +10,13 @@ mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Asked, Family, Format, Settings, StoreChoice, value};
-use crate::destination::Form;
+use crate::config::{Asked, Family, Format, ProbeSettings, Settings, StoreChoice, value};
+use crate::destination::{self, ProtocolName, Written};
 use crate::mistake::Mistake;
 
 pub use trace::TraceArgs;
@@ -84,23 +85,38 @@ pub enum SchemaAction {
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
     /// What to probe: host names, addresses, blocks such as 10.0.0.0/24, ranges such as
-    /// 10.0.0.1-10.0.0.9; at most 1,048,576 addresses
-    #[arg(value_name = "DEST", value_parser = destination, help_heading = help::WHAT,
+    /// 10.0.0.1-10.0.0.9, each also with protocol and port, such as tcp://example.org:443; at most
+    /// 1,048,576 addresses
+    #[arg(value_name = "DEST", value_parser = written, help_heading = help::WHAT,
         display_order = 0)]
     pub destinations: Vec<String>,
     /// Read destinations from a file as well, one a line, # begins a comment; - is standard input
     #[arg(short, long, value_name = "FILE", display_order = 1, help_heading = help::WHAT)]
     pub file: Option<PathBuf>,
+    /// icmp: echo; tcp: a SYN, taken back when it is answered; udp: a datagram, answered by an
+    /// echo service or, from a closed port, by an error [default: icmp]
+    #[arg(long, value_name = "PROTOCOL", display_order = 2, value_parser = value::protocol,
+        help_heading = help::WHAT)]
+    pub protocol: Option<ProtocolName>,
+    /// Port of tcp or udp, where the destination names none, 1 to 65535
+    #[arg(long, value_name = "PORT", display_order = 3, value_parser = value::port,
+        help_heading = help::WHAT)]
+    pub port: Option<u16>,
     /// Send through this interface [default: the one that the route names]
-    #[arg(short, long, value_name = "NAME", display_order = 2, value_parser = value::interface,
+    #[arg(short, long, value_name = "NAME", display_order = 4, value_parser = value::interface,
         help_heading = help::WHAT)]
     pub interface: Option<String>,
+    /// Send from this address, or from the first one of this interface [default: the one that the
+    /// route names]
+    #[arg(long, value_name = "ADDRESS", display_order = 5, value_parser = value::from,
+        help_heading = help::WHAT)]
+    pub from: Option<destination::From>,
     /// Only IPv4: of a host name take its first IPv4 address
-    #[arg(short = '4', long, display_order = 3, overrides_with = "ipv6",
+    #[arg(short = '4', long, display_order = 6, overrides_with = "ipv6",
         help_heading = help::WHAT)]
     pub ipv4: bool,
     /// Only IPv6
-    #[arg(short = '6', long, display_order = 4, overrides_with = "ipv4",
+    #[arg(short = '6', long, display_order = 7, overrides_with = "ipv4",
         help_heading = help::WHAT)]
     pub ipv6: bool,
 
@@ -111,13 +127,27 @@ pub struct ProbeArgs {
     /// 32,000 intervals if that is less]
     #[arg(long, value_name = "TIME", value_parser = value::timeout, help_heading = help::HOW)]
     pub timeout: Option<u64>,
-    /// Payload of a probe in bytes, 0 to 3456 [default: 56]
+    /// Payload of a probe in bytes, 0 to 3456; tcp has none [default: 56, or the length of --data]
     #[arg(short, long, value_name = "BYTES", value_parser = value::size,
         help_heading = help::HOW)]
     pub size: Option<u16>,
     /// Time to live (IPv6: hop limit), 1 to 255 [default: 64]
     #[arg(long, value_name = "HOPS", value_parser = value::ttl, help_heading = help::HOW)]
     pub ttl: Option<u8>,
+    /// Payload of a probe: this text, repeated as often as it fits into --size; the first bytes
+    /// are replaced by the probe's number and cookie
+    #[arg(long, value_name = "TEXT", value_parser = value::data, help_heading = help::HOW)]
+    pub data: Option<Arc<[u8]>>,
+    /// Type of service (IPv6: traffic class), 0 to 255 [default: 0]
+    #[arg(long, value_name = "N", value_parser = value::tos, conflicts_with = "dscp",
+        help_heading = help::HOW)]
+    pub tos: Option<u8>,
+    /// The same by its upper six bits, 0 to 63: 46 is expedited forwarding
+    #[arg(long, value_name = "N", value_parser = value::dscp, help_heading = help::HOW)]
+    pub dscp: Option<u8>,
+    /// Let IPv4 routers fragment probes [default: they must not]
+    #[arg(long, help_heading = help::HOW)]
+    pub fragment: bool,
     /// Stop after this time
     #[arg(long, value_name = "TIME", value_parser = value::duration, help_heading = help::HOW)]
     pub duration: Option<Duration>,
@@ -245,10 +275,18 @@ impl ProbeArgs {
             destinations: self.destinations.iter().map(asked).collect(),
             interface: self.interface.clone(),
             family,
-            interval_ns: self.interval,
-            timeout_ns: self.timeout,
-            size: self.size,
-            ttl: self.ttl,
+            probe: ProbeSettings {
+                protocol: self.protocol,
+                port: self.port,
+                interval_ns: self.interval,
+                timeout_ns: self.timeout,
+                size: self.size,
+                ttl: self.ttl,
+                data: self.data.clone(),
+                traffic_class: self.tos.or(self.dscp),
+                dont_fragment: self.fragment.then_some(false),
+                from: self.from.clone(),
+            },
             duration: self.duration,
             ..Settings::default()
         }
@@ -313,8 +351,8 @@ impl StoreArgs {
     }
 }
 
-fn destination(word: &str) -> Result<String, Mistake> {
-    Form::parse(word).map(|_| word.to_owned())
+fn written(word: &str) -> Result<String, Mistake> {
+    Written::parse(word).map(|_| word.to_owned())
 }
 
 #[cfg(test)]

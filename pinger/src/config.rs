@@ -6,7 +6,8 @@
 //!
 //! One rule decides between sources: the command line beats the config file, for every
 //! destination; within the file a destination's own setting beats the general one; what nobody
-//! sets has the default of [`value`].
+//! sets has the default of [`value`]. Protocol and port in a destination's own word, a URL, are
+//! part of what it is, so nothing overrides them.
 //!
 //! [`Mistakes`]: crate::mistake::Mistakes
 
@@ -16,9 +17,13 @@ mod file;
 mod lines;
 pub mod value;
 
+use std::collections::HashMap;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::destination::{self, ProtocolName};
 
 pub use assemble::{assemble, store_options};
 pub use duration::show as show_duration;
@@ -74,18 +79,33 @@ pub struct Source {
 /// A destination as asked for: not resolved yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationSpec {
-    /// Host name, address, block or range: anything [`Form`](crate::destination::Form) reads.
+    /// Host name, address, block or range, or such in a URL: anything that
+    /// [`Written`](crate::destination::Written) reads.
     pub host: String,
     /// Key in the `destinations` table, if the user gave one; then `host` is one destination.
     pub id: Option<u64>,
+    /// How it is probed.
+    pub protocol: ProtocolName,
+    /// Port of UDP and TCP, never 0 there; 0 for ICMP.
+    pub port: u16,
     /// Time between two probes, nanoseconds.
     pub interval_ns: u64,
     /// How long an answer is awaited, nanoseconds; at most [`value::IN_FLIGHT_MAX`] intervals.
     pub timeout_ns: u64,
-    /// Payload bytes.
+    /// Payload bytes, with the room that `data` takes; 0 for TCP.
     pub size: u16,
     /// Time to live or hop limit.
     pub ttl: u8,
+    /// What the payload repeats; `None` for the built-in pattern, and for TCP.
+    pub data: Option<Arc<[u8]>>,
+    /// Type of service or traffic class.
+    pub traffic_class: u8,
+    /// Whether IPv4 routers may not fragment the probes.
+    pub dont_fragment: bool,
+    /// Where its probes come from, if not from where the route says.
+    pub from: Option<destination::From>,
+    /// The interface that it alone leaves through, instead of the run's or the route's.
+    pub interface: Option<String>,
 }
 
 /// Where the store is: what `pinger schema` and `pinger sql` need to know.
@@ -153,16 +173,32 @@ pub struct Asked {
     pub host: String,
     /// As in [`DestinationSpec`].
     pub id: Option<u64>,
-    /// As in [`DestinationSpec`]; `None`: the general one.
-    pub interval_ns: Option<u64>,
-    /// As in [`DestinationSpec`]; `None`: the general one.
-    pub timeout_ns: Option<u64>,
-    /// As in [`DestinationSpec`]; `None`: the general one.
-    pub size: Option<u16>,
-    /// As in [`DestinationSpec`]; `None`: the general one.
-    pub ttl: Option<u8>,
+    /// What it sets itself; the rest is as set for all.
+    pub probe: ProbeSettings,
+    /// As in [`DestinationSpec`].
+    pub interface: Option<String>,
     /// Where it stands ("pinger.toml:7:1"); `None` on the command line.
     pub place: Option<String>,
+}
+
+/// What shapes probes, as one place sets it for a destination or for all; `None` where it is
+/// silent. The fields are those of [`DestinationSpec`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "each field is documented where its value ends up"
+)]
+pub struct ProbeSettings {
+    pub protocol: Option<ProtocolName>,
+    pub port: Option<u16>,
+    pub interval_ns: Option<u64>,
+    pub timeout_ns: Option<u64>,
+    pub size: Option<u16>,
+    pub ttl: Option<u8>,
+    pub data: Option<Arc<[u8]>>,
+    pub traffic_class: Option<u8>,
+    pub dont_fragment: Option<bool>,
+    pub from: Option<destination::From>,
 }
 
 /// What one place (command line, file, a command's own defaults) sets; `None` where it is silent.
@@ -176,12 +212,11 @@ pub struct Settings {
     pub interface: Option<String>,
     pub destinations: Vec<Asked>,
     pub family: Option<Family>,
-    pub interval_ns: Option<u64>,
-    pub timeout_ns: Option<u64>,
-    /// Where the timeout stands, if in a file: it can clash with an interval set elsewhere.
-    pub timeout_place: Option<String>,
-    pub size: Option<u16>,
-    pub ttl: Option<u8>,
+    /// For all destinations.
+    pub probe: ProbeSettings,
+    /// Where settings for all probes stand, if in a file, by key: what is set elsewhere can clash
+    /// with them.
+    pub places: HashMap<&'static str, String>,
     pub count: Option<u64>,
     pub duration: Option<Duration>,
     pub flood: Option<bool>,

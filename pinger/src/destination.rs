@@ -17,8 +17,8 @@ use pinger_ebpf::layout::{PROTOCOL_ICMP, PROTOCOL_ICMP6, PROTOCOL_TCP, PROTOCOL_
 use siphasher::sip::SipHasher24;
 
 pub(crate) use form::too_many;
-pub use form::{Block, Form, check_address};
-pub use identifiers::{FLOWS_PER_ADDRESS_MAX, identifiers};
+pub use form::{Block, Form, Written, check_address};
+pub use identifiers::{FLOWS_PER_ADDRESS_MAX, LocalPorts, PortsNeeded, identifiers, ports_needed};
 pub use list::{DestinationList, Refused};
 
 /// The most destinations one run can have.
@@ -35,6 +35,50 @@ pub const ID_GIVEN_MAX: u64 = (1 << 63) - 1;
 /// Position of a destination in this run's list; its flow has the same index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowIndex(pub u32);
+
+/// A protocol as people name it; the address then tells which of IP's versions carries it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ProtocolName {
+    /// `icmp`: echo requests of ICMP or ICMPv6.
+    #[default]
+    Icmp,
+    /// `tcp`
+    Tcp,
+    /// `udp`
+    Udp,
+}
+
+impl ProtocolName {
+    /// All of them, as they are written.
+    pub const WORDS: [(&str, Self); 3] =
+        [("icmp", Self::Icmp), ("udp", Self::Udp), ("tcp", Self::Tcp)];
+
+    /// The protocol of this name, in whatever case.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let named = |(name, _): &&(&str, Self)| name.eq_ignore_ascii_case(word);
+        Self::WORDS.iter().find(named).map(|(_, name)| *name)
+    }
+
+    /// Whether its destinations have ports.
+    pub fn has_port(self) -> bool {
+        self != Self::Icmp
+    }
+
+    /// Whether its probes carry a payload: a SYN carries none.
+    pub fn has_payload(self) -> bool {
+        self != Self::Tcp
+    }
+}
+
+impl fmt::Display for ProtocolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Icmp => "ICMP",
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
 
 /// How a destination is probed. The numbers are those of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,13 +102,26 @@ pub enum Protocol {
 const OVER_IPV6: u8 = 64;
 
 impl Protocol {
+    /// The protocol of this name, in the version that reaches an address.
+    pub fn of(name: ProtocolName, address: IpAddr) -> Self {
+        match (name, address.is_ipv4()) {
+            (ProtocolName::Icmp, true) => Self::Icmp,
+            (ProtocolName::Icmp, false) => Self::Icmp6,
+            (ProtocolName::Tcp, true) => Self::Tcp,
+            (ProtocolName::Tcp, false) => Self::Tcp6,
+            (ProtocolName::Udp, true) => Self::Udp,
+            (ProtocolName::Udp, false) => Self::Udp6,
+        }
+    }
+
     /// The echo protocol of an address's family.
     pub fn echo(address: IpAddr) -> Self {
-        if address.is_ipv4() {
-            Self::Icmp
-        } else {
-            Self::Icmp6
-        }
+        Self::of(ProtocolName::Icmp, address)
+    }
+
+    /// Whether IPv6 carries it.
+    pub fn is_ipv6(self) -> bool {
+        matches!(self, Self::Icmp6 | Self::Tcp6 | Self::Udp6)
     }
 
     /// IANA's number, which stands in the IP header.

@@ -1,9 +1,9 @@
 //! The engine ties schedule, packets, routes, flight table and link together: `poll` sends what
 //! is due and ends what timed out.
 //!
-//! In: the time, a [`Link`] and a [`Sink`] as arguments, route changes through
+//! In: the time, the [`Link`]s and a [`Sink`] as arguments, route changes through
 //! [`Engine::heads_mut`] and [`Engine::frames_mut`].
-//! Out: frames to the link, [`Note`]s to the sink. Single-threaded; it never sleeps, never reads
+//! Out: frames to the links, [`Note`]s to the sink. Single-threaded; it never sleeps, never reads
 //! a clock of its own and cannot fail.
 
 use pinger_ebpf::cookie::cookie;
@@ -11,12 +11,17 @@ use pinger_ebpf::cookie::cookie;
 use crate::destination::FlowIndex;
 use crate::flight::{AtomicSlot, Flight, Standing};
 use crate::link::Link;
-use crate::packet::{ETHERNET_LEN, Frames};
+use crate::packet::Frames;
+use crate::route::{Head, LINKS_MAX, LinkPlace};
 use crate::schedule::{Cycle, Schedule, Turn};
 
 /// The most probes ended in one [`Engine::poll`]: a few microseconds' work, so that a burst of
 /// timeouts does not make the next probe late.
 const EXPIRE_MAX: usize = 64;
+
+/// The time that a SYN-ACK may take from the kernel program to [`Engine::reset`]: the gatherer's
+/// longest sleep and then some.
+const TELLING_NS: u64 = 25_000_000;
 
 /// What the engine tells the stats keeper. Each probe is announced once by [`Note::Sent`]; every
 /// other note but [`Note::Skipped`] ends one. Answers end the others, through the ring buffer.
@@ -96,18 +101,24 @@ struct Readings {
     end: u64,
     /// How many turns there are in all.
     turns: u64,
+    /// The most turns from `end` to `next`: with more, a flow would have more probes in flight
+    /// than slots.
+    capacity: u64,
 }
 
 impl Readings {
-    fn of(cycle: &Cycle, limits: &Limits) -> Self {
+    fn of<M: AsRef<[AtomicSlot]>>(cycle: &Cycle, limits: &Limits, flight: &Flight<M>) -> Self {
         let by_count = limits.count.map(|count| count.saturating_mul(cycle.len()));
         let turns = by_count
             .unwrap_or(u64::MAX)
             .min(cycle.turns_before(limits.until_ns));
+        let flows = (0..cycle.len()).map(|turn| cycle.turn(turn).flow);
+        let run = flows.map(|flow| flight.run(flow)).min().unwrap_or(0);
         Self {
             next: 0,
             end: 0,
             turns,
+            capacity: run * cycle.len(),
         }
     }
 }
@@ -128,29 +139,78 @@ pub struct Engine<M> {
     sent: u64,
     ended: u64,
     queued: Vec<Queued>,
+    /// The links that frames were queued on since they were last flushed.
+    used: LinkSet,
+    /// Of each flow; empty if none is TCP.
+    halves: Vec<Half>,
 }
 
-/// Ethernet headers by next hop, and each flow's next hop.
+/// What frames begin with and where they leave, by next hop, and each flow's next hop.
 #[derive(Clone, Debug, Default)]
 pub struct Heads {
-    /// For each next hop: the header of frames to it, or `None` while it cannot be reached.
-    pub hops: Vec<Option<[u8; ETHERNET_LEN]>>,
+    /// For each next hop: the head of frames to it, or `None` while it cannot be reached.
+    pub hops: Vec<Option<Head>>,
     /// For each flow: the index of its next hop, or `None` without a route.
     pub flows: Vec<Option<u32>>,
 }
 
 impl Heads {
-    fn of(&self, flow: FlowIndex) -> Option<&[u8; ETHERNET_LEN]> {
+    fn of(&self, flow: FlowIndex) -> Option<Head> {
         let hop = (*self.flows.get(flow.0 as usize)?)?;
-        self.hops.get(hop as usize)?.as_ref()
+        *self.hops.get(hop as usize)?
     }
 }
 
-/// A probe that is in the link's queue but not flushed.
+/// The connection that a TCP probe has half opened, to be closed by a RST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// The probe's flow.
+    pub flow: FlowIndex,
+    /// Its sequence in the flow.
+    pub sequence: u64,
+    /// Send it even if one was sent: the listener has answered more than once, so that one may
+    /// have been lost.
+    pub again: bool,
+}
+
+/// What is known of the connections that a TCP flow's probes half open.
+#[derive(Clone, Copy, Debug, Default)]
+struct Half {
+    /// One more than the last probe's sequence.
+    sent_to: u64,
+    /// No RST is due for the sequences below this one.
+    reset_to: u64,
+}
+
+/// A probe that is in a link's queue but not flushed.
 #[derive(Clone, Copy)]
 struct Queued {
     turn: Turn,
     tx_ns: u64,
+    link: LinkPlace,
+}
+
+/// A set of links: one bit for each place.
+#[derive(Clone, Copy, Default)]
+struct LinkSet(u32);
+
+const _: () = assert!(LINKS_MAX <= u32::BITS as usize, "a bit for each link");
+
+impl LinkSet {
+    fn insert(&mut self, link: LinkPlace) {
+        self.0 |= 1 << link.0;
+    }
+
+    fn contains(self, link: LinkPlace) -> bool {
+        self.0 >> link.0 & 1 == 1
+    }
+
+    /// Takes the lowest place out.
+    fn pop(&mut self) -> Option<LinkPlace> {
+        let place = (self.0 != 0).then(|| LinkPlace(self.0.trailing_zeros() as u8));
+        self.0 &= self.0.wrapping_sub(1);
+        place
+    }
 }
 
 /// What one poll came to.
@@ -175,9 +235,12 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let readings = schedule
             .cycles()
             .iter()
-            .map(|cycle| Readings::of(cycle, &limits))
+            .map(|cycle| Readings::of(cycle, &limits, &flight))
             .collect();
         let queued = Vec::with_capacity(limits.batch);
+        let flows = heads.flows.len();
+        let has_tcp = (0..flows as u32).any(|flow| frames.is_tcp(FlowIndex(flow)));
+        let halves = vec![Half::default(); if has_tcp { flows } else { 0 }];
         Self {
             schedule,
             readings,
@@ -190,6 +253,8 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             sent: 0,
             ended: 0,
             queued,
+            used: LinkSet::default(),
+            halves,
         }
     }
 
@@ -209,18 +274,22 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
     }
 
     /// Ends what timed out, sends what is due, and says when to come again. `clock` reads the
-    /// time, CLOCK_MONOTONIC nanoseconds.
+    /// time, CLOCK_MONOTONIC nanoseconds; `links` stand in the places that the heads name.
+    ///
+    /// # Panics
+    ///
+    /// If a head names a place where no link is.
     pub fn poll(
         &mut self,
         clock: &impl Fn() -> u64,
-        link: &mut impl Link,
+        links: &mut [impl Link],
         sink: &mut impl Sink,
     ) -> Poll {
         let mut wake_ns = u64::MAX;
         let mut done = true;
         for index in 0..self.readings.len() {
             let expire_ns = self.expire(index, clock(), sink);
-            let due_ns = self.send(index, clock, link, sink);
+            let due_ns = self.send(index, clock, links, sink);
             let cycle = &self.schedule.cycles()[index];
             let readings = &self.readings[index];
             wake_ns = wake_ns.min(due_ns).min(expire_ns);
@@ -231,6 +300,96 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             done &= self.finished(index) && readings.end == readings.next;
         }
         if done { Poll::Done } else { Poll::At(wake_ns) }
+    }
+
+    /// Sends up to `max` RSTs that close the connections which these TCP probes have half opened,
+    /// and takes no more of `resets` than it needs for that. Returns how many could not be sent.
+    ///
+    /// # Panics
+    ///
+    /// If a head names a place where no link is.
+    pub fn reset(
+        &mut self,
+        resets: impl Iterator<Item = Reset>,
+        max: usize,
+        links: &mut [impl Link],
+    ) -> u64 {
+        let mut tried = 0;
+        let mut failed = 0;
+        let mut queued = [0_u64; LINKS_MAX];
+        for Reset {
+            flow,
+            sequence,
+            again,
+        } in resets
+        {
+            let half = &mut self.halves[flow.0 as usize];
+            if sequence < half.reset_to && !again {
+                continue;
+            }
+            half.reset_to = half.reset_to.max(sequence + 1);
+            match self.queue_reset(flow, sequence, links) {
+                Some(link) => queued[usize::from(link.0)] += 1,
+                None => failed += 1,
+            }
+            tried += 1;
+            if tried == max {
+                break;
+            }
+        }
+        let refused = self.flush_used(links);
+        for (place, count) in (0..).map(LinkPlace).zip(queued) {
+            failed += if refused.contains(place) { count } else { 0 };
+        }
+        failed
+    }
+
+    /// Writes a RST and queues it. Returns the link, or `None` if there is no way or no memory.
+    fn queue_reset(
+        &mut self,
+        flow: FlowIndex,
+        sequence: u64,
+        links: &mut [impl Link],
+    ) -> Option<LinkPlace> {
+        let head = self.heads.of(flow)?;
+        let link = &mut links[usize::from(head.link.0)];
+        let buffer = link.frame()?;
+        let cookie = cookie(self.secret, flow.0, sequence);
+        let len = self
+            .frames
+            .write_reset(flow, &head.bytes, sequence, cookie, buffer);
+        link.submit(len);
+        self.used.insert(head.link);
+        Some(head.link)
+    }
+
+    /// Closes what a flow's last probe has half opened, if that may be and has not been done: a
+    /// listener takes no second SYN from the same port before. Whoever waited for the SYN-ACK to
+    /// be told of would lose each probe that follows sooner, or sooner than a round trip.
+    fn reset_before(&mut self, turn: Turn, interval_ns: u64, links: &mut [impl Link]) {
+        let Turn { flow, sequence, .. } = turn;
+        let Some(half) = self.halves.get_mut(flow.0 as usize) else {
+            return;
+        };
+        let Half { sent_to, reset_to } = *half;
+        half.sent_to = sequence + 1;
+        if sent_to <= reset_to || !self.frames.is_tcp(flow) {
+            return;
+        }
+        let last = sent_to - 1;
+        let untold = interval_ns < TELLING_NS;
+        if untold || matches!(self.flight.look(flow, last), Standing::InFlight { .. }) {
+            // Without a way or memory for it, the probe that follows has none either.
+            if self.queue_reset(flow, last, links).is_none() {
+                return;
+            }
+            self.halves[flow.0 as usize].reset_to = sent_to;
+            if self.limits.batch == 1 {
+                // Alone, so that its way out is no part of the probe's round trip. Refused, it
+                // costs at most the next answer.
+                self.flush_used(links);
+            }
+        }
     }
 
     /// Whether a cycle sends no more.
@@ -244,8 +403,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let finished = self.finished(index);
         let cycle = &self.schedule.cycles()[index];
         let readings = &mut self.readings[index];
-        let capacity = self.flight.run(cycle.turn(readings.next).flow) * cycle.len();
-        let full = readings.next - readings.end >= capacity;
+        let full = readings.next - readings.end >= readings.capacity;
         // Answered probes need not wait for their timeout where we want to be done with them, or
         // where their slots are needed.
         let eager = finished || cycle.interval_ns == 0 || full;
@@ -289,7 +447,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         &mut self,
         index: usize,
         clock: &impl Fn() -> u64,
-        link: &mut impl Link,
+        links: &mut [impl Link],
         sink: &mut impl Sink,
     ) -> u64 {
         let mut wake_ns = u64::MAX;
@@ -311,9 +469,9 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
                 break;
             }
             self.readings[index].next += 1;
-            self.probe(index, turn, clock, link, sink);
+            self.probe(index, turn, clock, links, sink);
         }
-        self.flush(index, link, sink);
+        self.flush(index, links, sink);
         wake_ns
     }
 
@@ -334,8 +492,12 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
     /// to two notes for each probe), and, in a flood, under the limit of probes in flight.
     fn may_send(&self, index: usize, sink: &impl Sink) -> bool {
         let cycle = &self.schedule.cycles()[index];
-        let Readings { next, end, .. } = self.readings[index];
-        let capacity = self.flight.run(cycle.turn(next).flow) * cycle.len();
+        let Readings {
+            next,
+            end,
+            capacity,
+            ..
+        } = self.readings[index];
         // Neither is ever too low: the gatherer tells of answers a nap late, and behind a probe
         // that is lost `end` stands still for a timeout.
         let told = self.sent.saturating_sub(self.ended + sink.answered());
@@ -351,36 +513,49 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         index: usize,
         turn: Turn,
         clock: &impl Fn() -> u64,
-        link: &mut impl Link,
+        links: &mut [impl Link],
         sink: &mut impl Sink,
     ) {
         let Turn { flow, sequence, .. } = turn;
         let cycle = &self.schedule.cycles()[index];
         sink.push(Note::Sent { flow });
         self.sent += 1;
+        if !self.halves.is_empty() {
+            self.reset_before(turn, cycle.interval_ns, links);
+        }
+        let cycle = &self.schedule.cycles()[index];
         let Some(head) = self.heads.of(flow) else {
             self.ended += 1;
             return sink.push(ended_note(cycle, turn, clock(), End::Unreachable));
         };
+        let link = &mut links[usize::from(head.link.0)];
         let Some(buffer) = link.frame() else {
             self.ended += 1;
             return sink.push(ended_note(cycle, turn, clock(), End::Refused));
         };
         let cookie = cookie(self.secret, flow.0, sequence);
-        let len = self.frames.write(flow, head, sequence, cookie, buffer);
+        let len = self
+            .frames
+            .write(flow, &head.bytes, sequence, cookie, buffer);
         let tx_ns = clock();
         self.flight.send(flow, sequence, tx_ns);
         link.submit(len);
-        self.queued.push(Queued { turn, tx_ns });
+        self.used.insert(head.link);
+        self.queued.push(Queued {
+            turn,
+            tx_ns,
+            link: head.link,
+        });
     }
 
-    /// Sends what is queued; if the link refuses, those probes have failed.
-    fn flush(&mut self, index: usize, link: &mut impl Link, sink: &mut impl Sink) {
+    /// Sends what is queued; if a link refuses, its probes have failed.
+    fn flush(&mut self, index: usize, links: &mut [impl Link], sink: &mut impl Sink) {
         if self.queued.is_empty() {
             return;
         }
-        let refused = link.flush().is_err();
-        for Queued { turn, tx_ns } in self.queued.drain(..) {
+        let refused = self.flush_used(links);
+        for Queued { turn, tx_ns, link } in self.queued.drain(..) {
+            let refused = refused.contains(link);
             if refused && self.flight.expire(turn.flow, turn.sequence).is_ok() {
                 self.ended += 1;
                 sink.push(ended_note(
@@ -392,15 +567,27 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             }
         }
     }
+
+    /// Flushes the links that have something queued. Returns those that refused.
+    fn flush_used(&mut self, links: &mut [impl Link]) -> LinkSet {
+        let mut refused = LinkSet::default();
+        while let Some(place) = self.used.pop() {
+            if links[usize::from(place.0)].flush().is_err() {
+                refused.insert(place);
+            }
+        }
+        refused
+    }
 }
 
 /// How a probe ended that is not in flight any more, if nobody has told of it yet.
 fn unreported(standing: Standing) -> Option<(u64, End)> {
     match standing {
-        Standing::Unreported { tx_ns, rtt_ns } => {
-            let error = false;
-            Some((tx_ns, End::Unreported { rtt_ns, error }))
-        }
+        Standing::Unreported {
+            tx_ns,
+            rtt_ns,
+            is_error: error,
+        } => Some((tx_ns, End::Unreported { rtt_ns, error })),
         Standing::InFlight { .. } | Standing::Settled => None,
     }
 }

@@ -68,6 +68,8 @@ pub enum Standing {
         tx_ns: u64,
         /// Round trip, nanoseconds.
         rtt_ns: u64,
+        /// Whether the answer was an ICMP error.
+        is_error: bool,
     },
 }
 
@@ -163,10 +165,11 @@ impl<M: AsRef<[AtomicSlot]>> Flight<M> {
         let tx_ns = slot.tx_ns();
         match state.tag() {
             SlotState::SENT if state.sequence() == sequence => Standing::InFlight { tx_ns },
-            SlotState::UNREPORTED if state.wire_sequence() == sequence as u16 => {
+            _ if state.is_unreported() && state.wire_sequence() == sequence as u16 => {
                 Standing::Unreported {
                     tx_ns,
                     rtt_ns: state.rtt_ns(),
+                    is_error: state.tag() == SlotState::UNREPORTED_ERROR,
                 }
             }
             _ => Standing::Settled,

@@ -9,6 +9,9 @@ use std::fmt;
 /// usually the cause of the rest.
 pub const MISTAKES_SHOWN_MAX: usize = 10;
 
+/// The most reasons repeated behind an error; the rest is counted.
+pub const REASONS_SHOWN_MAX: usize = 5;
+
 /// One mistake of the user, in two parts: what was found, and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}\n  {}", advice.replace('\n', "\n  "))]
@@ -110,6 +113,21 @@ pub fn listed(words: &[&str]) -> String {
     text
 }
 
+/// The first reasons, a line each and indented, to stand behind an error and its colon.
+pub fn reasons<T: fmt::Display>(reasons: &[T]) -> String {
+    let mut text = String::new();
+    for reason in reasons.iter().take(REASONS_SHOWN_MAX) {
+        text.push_str(&format!("\n  {reason}"));
+    }
+    if reasons.len() > REASONS_SHOWN_MAX {
+        text.push_str(&format!(
+            "\n  … and {} more",
+            reasons.len() - REASONS_SHOWN_MAX
+        ));
+    }
+    text
+}
+
 /// "1 probe", "2 probes": a count with its noun, thousands separated by commas.
 pub fn counted(count: u128, noun: &str) -> String {
     let plural = if count == 1 {
@@ -170,6 +188,15 @@ mod tests {
         assert_eq!(listed(&["a", "b"]), "a, b");
         let text = listed(&["twelve_bytes"; 12]);
         assert_eq!(text.lines().map(str::len).collect::<Vec<_>>(), [69, 69, 26]);
+    }
+
+    #[test]
+    fn reasons_are_shown_up_to_their_limit() {
+        assert_eq!(reasons::<&str>(&[]), "");
+        assert_eq!(reasons(&["a", "b"]), "\n  a\n  b");
+        let text = reasons(&["a"; REASONS_SHOWN_MAX + 2]);
+        assert_eq!(text.lines().count(), 1 + REASONS_SHOWN_MAX + 1);
+        assert!(text.ends_with("\n  … and 2 more"), "{text}");
     }
 
     #[test]

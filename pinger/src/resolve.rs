@@ -14,9 +14,10 @@ use crossbeam_channel::{bounded, select, tick};
 
 use crate::config::{DestinationSpec, Family};
 use crate::destination::{
-    Destination, DestinationList, Form, MAX_DESTINATIONS, Protocol, Refused, Ttl, check_address,
+    self, Destination, DestinationList, Form, MAX_DESTINATIONS, Protocol, Refused, Ttl, Written,
+    check_address,
 };
-use crate::mistake::counted;
+use crate::mistake::{self, counted};
 
 /// Names looked up at the same time: enough to hide a slow name server, few enough not to be
 /// taken for an attack by it.
@@ -123,26 +124,11 @@ pub struct Resolved {
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// Not one destination is left.
-    #[error("none of the destinations can be probed:{}", reasons(.0))]
+    #[error("none of the destinations can be probed:{}", mistake::reasons(.0))]
     NothingLeft(Vec<Problem>),
     /// The system refused to start even one thread.
     #[error("cannot start a thread to look names up: raise the limit of processes (ulimit -u)")]
     Thread(#[source] io::Error),
-}
-
-/// The most reasons that an error repeats; the rest is counted.
-const REASONS_MAX: usize = 5;
-
-fn reasons(problems: &[Problem]) -> String {
-    let mut text = String::new();
-    for problem in problems.iter().take(REASONS_MAX) {
-        text.push_str("\n  ");
-        text.push_str(&problem.to_string());
-    }
-    if problems.len() > REASONS_MAX {
-        text.push_str(&format!("\n  … and {} more", problems.len() - REASONS_MAX));
-    }
-    text
 }
 
 /// Looks up all names and expands all blocks.
@@ -180,12 +166,16 @@ fn resolve_by(
     family: Option<Family>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Resolved, ResolveError> {
-    let forms: Vec<_> = specs.iter().map(|spec| Form::parse(&spec.host)).collect();
-    let mut names: Vec<&str> = forms
+    let all_written: Vec<_> = specs
         .iter()
-        .filter_map(|form| match form {
-            Ok(Form::Host(name)) => Some(name.as_str()),
-            _ => None,
+        .map(|spec| Written::parse(&spec.host))
+        .collect();
+    let mut names: Vec<&str> = all_written
+        .iter()
+        .flatten()
+        .filter_map(|written| match &written.form {
+            Form::Host(name) => Some(name.as_str()),
+            Form::Addresses(_) => None,
         })
         .collect();
     names.sort_unstable();
@@ -196,10 +186,10 @@ fn resolve_by(
         family,
         ..Gather::default()
     };
-    for (spec, form) in specs.iter().zip(&forms) {
-        match form {
-            Ok(Form::Host(name)) => gather.name(spec, &answers[name.as_str()]),
-            Ok(Form::Addresses(block)) => gather.block(spec, block.addresses()),
+    for (spec, written) in specs.iter().zip(&all_written) {
+        match written.as_ref().map(|written| &written.form) {
+            Ok(Form::Host(name)) => gather.name(spec, name, &answers[name.as_str()]),
+            Ok(Form::Addresses(block)) => gather.block(spec, None, block.addresses()),
             Err(mistake) => gather.problems.push(Problem::Unfit {
                 host: spec.host.clone(),
                 reason: mistake.what.clone(),
@@ -276,7 +266,7 @@ struct Gather {
 
 impl Gather {
     /// A host name: the first address that fits.
-    fn name(&mut self, spec: &DestinationSpec, answer: &io::Result<Vec<IpAddr>>) {
+    fn name(&mut self, spec: &DestinationSpec, name: &str, answer: &io::Result<Vec<IpAddr>>) {
         let host = || spec.host.clone();
         let addresses = match answer {
             Ok(addresses) => addresses,
@@ -292,16 +282,11 @@ impl Gather {
         let first = addresses
             .iter()
             .map(IpAddr::to_canonical)
-            .find(|ip| self.wanted(*ip));
-        match (first, self.family) {
-            (Some(address), _) => self.block(spec, std::iter::once(address)),
-            (None, Some(family)) if !addresses.is_empty() => {
-                self.problems.push(Problem::OtherFamily {
-                    host: host(),
-                    family,
-                });
-            }
-            (None, _) => {
+            .find(|ip| self.wanted(spec, *ip));
+        match first {
+            Some(address) => self.block(spec, Some(name), std::iter::once(address)),
+            None if !addresses.is_empty() => self.other_family(spec),
+            None => {
                 let reason = "the resolver knows the name, but no address".to_owned();
                 self.problems.push(Problem::Unresolved {
                     host: host(),
@@ -311,20 +296,19 @@ impl Gather {
         }
     }
 
-    /// Addresses, of which all that fit are taken.
-    fn block(&mut self, spec: &DestinationSpec, addresses: impl Iterator<Item = IpAddr>) {
+    /// Addresses, of which all that fit are taken; `name` is that of the one they belong to.
+    fn block(
+        &mut self,
+        spec: &DestinationSpec,
+        name: Option<&str>,
+        addresses: impl Iterator<Item = IpAddr>,
+    ) {
         let host = || spec.host.clone();
-        let is_name = matches!(Form::parse(&spec.host), Ok(Form::Host(_)));
         let mut merged: Option<(usize, IpAddr, String)> = None;
         for address in addresses {
-            if !self.wanted(address) {
+            if !self.wanted(spec, address) {
                 // All addresses of a block are of one family.
-                if let Some(family) = self.family {
-                    self.problems.push(Problem::OtherFamily {
-                        host: host(),
-                        family,
-                    });
-                }
+                self.other_family(spec);
                 break;
             }
             if let Err(mistake) = check_address(address) {
@@ -334,7 +318,7 @@ impl Gather {
                 });
                 break;
             }
-            let name = if is_name { host() } else { address.to_string() };
+            let name = name.map_or_else(|| address.to_string(), str::to_owned);
             match self.list.push(destination(spec, name, address)) {
                 Ok(()) => {}
                 Err(Refused::Merged(first)) => {
@@ -365,21 +349,48 @@ impl Gather {
         }
     }
 
-    fn wanted(&self, address: IpAddr) -> bool {
-        match self.family {
+    /// Tells that there is no address of the only family that will do.
+    fn other_family(&mut self, spec: &DestinationSpec) {
+        let host = spec.host.clone();
+        self.problems.push(match (&spec.from, self.family) {
+            (Some(destination::From::Address(from)), _) => Problem::Unfit {
+                host,
+                reason: format!(
+                    "it has no {} address, and its probes are to come from {from}",
+                    if from.is_ipv4() { "IPv4" } else { "IPv6" }
+                ),
+            },
+            (_, Some(family)) => Problem::OtherFamily { host, family },
+            (_, None) => unreachable!("any family will do for {host}"),
+        });
+    }
+
+    /// Whether an address is of the family asked for, and of that of where the probes come from.
+    fn wanted(&self, spec: &DestinationSpec, address: IpAddr) -> bool {
+        let fits = |family| match family {
             None => true,
             Some(Family::Ipv4) => address.is_ipv4(),
             Some(Family::Ipv6) => address.is_ipv6(),
-        }
+        };
+        fits(self.family) && fits(family_from(spec))
+    }
+}
+
+/// The family that a destination must have because its probes come from a given address.
+fn family_from(spec: &DestinationSpec) -> Option<Family> {
+    match spec.from {
+        Some(destination::From::Address(IpAddr::V4(_))) => Some(Family::Ipv4),
+        Some(destination::From::Address(IpAddr::V6(_))) => Some(Family::Ipv6),
+        _ => None,
     }
 }
 
 fn destination(spec: &DestinationSpec, name: String, address: IpAddr) -> Destination {
-    let protocol = Protocol::echo(address);
+    let protocol = Protocol::of(spec.protocol, address);
     Destination {
         id: spec
             .id
-            .unwrap_or_else(|| Destination::stable_id(protocol, address, 0)),
+            .unwrap_or_else(|| Destination::stable_id(protocol, address, spec.port)),
         name,
         address,
         protocol,
@@ -387,7 +398,12 @@ fn destination(spec: &DestinationSpec, name: String, address: IpAddr) -> Destina
         timeout_ns: spec.timeout_ns,
         size: spec.size,
         ttl: Ttl::Fixed(spec.ttl),
-        ..Destination::echo(address)
+        port: spec.port,
+        data: spec.data.clone(),
+        traffic_class: spec.traffic_class,
+        dont_fragment: spec.dont_fragment,
+        from: spec.from.clone(),
+        interface: spec.interface.clone(),
     }
 }
 

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use crate::destination::FlowIndex;
+use crate::destination::{FlowIndex, Protocol};
 
 pub use table::{HopView, RouteTable};
 
@@ -26,6 +26,23 @@ pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// The first 14 bytes of a frame: destination MAC, source MAC, ethertype.
 pub type EthernetHead = [u8; 14];
+
+/// The most interfaces that one run sends through. Each has a socket with 8 MiB of packet memory,
+/// and the engine keeps one bit for each; a host with more can run a second prober.
+pub const LINKS_MAX: usize = 32;
+
+/// Position of an interface among those that a run sends through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkPlace(pub u8);
+
+/// What frames to a next hop begin with, and where they leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Head {
+    /// Their first 14 bytes.
+    pub bytes: EthernetHead,
+    /// The interface that they leave through.
+    pub link: LinkPlace,
+}
 
 /// An Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +82,37 @@ pub struct Link {
     pub loopback: bool,
 }
 
+/// The packet whose way the kernel is asked for. Its policy rules may look at any of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RouteQuery {
+    /// Where it goes.
+    pub to: IpAddr,
+    /// What it is.
+    pub protocol: Protocol,
+    /// Destination port of UDP and TCP; zero for ICMP.
+    pub port: u16,
+    /// Its type of service or traffic class.
+    pub traffic_class: u8,
+    /// Where it comes from, if not from where the route says.
+    pub source: Option<IpAddr>,
+    /// Index of the interface that it must leave through, if not the route's.
+    pub link: Option<u32>,
+}
+
+impl From<IpAddr> for RouteQuery {
+    /// An echo request for which nothing special is wanted.
+    fn from(to: IpAddr) -> Self {
+        Self {
+            to,
+            protocol: Protocol::echo(to),
+            port: 0,
+            traffic_class: 0,
+            source: None,
+            link: None,
+        }
+    }
+}
+
 /// How the kernel would send to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
@@ -102,12 +150,24 @@ pub enum NoRoute {
         /// The kind of the route, as `ip route` names it.
         kind: &'static str,
     },
+    /// The source address that was asked for does not work.
+    #[error(
+        "the kernel does not send to it from {source_address}: there is no route, or the address \
+         is not this host's any more; look at `ip route get {address} from {source_address}`"
+    )]
+    From {
+        /// The destination.
+        address: IpAddr,
+        /// Where its probes were to come from.
+        source_address: IpAddr,
+    },
     /// The way out has no address of the destination's family.
     #[error("the interface towards {0} has no address to send from; give it one by `ip address`")]
     NoSource(IpAddr),
     /// The route leaves through an interface that this run does not send through.
     #[error(
-        "its route leaves through {name}, which this run does not use; start one with -i {name}"
+        "its route leaves through {name}, which this run does not send through; start pinger \
+         again to take it in"
     )]
     OtherLink {
         /// Name of that interface.
@@ -198,7 +258,7 @@ pub enum RouteUpdate {
         /// The hop.
         hop: HopIndex,
         /// Its head.
-        head: Option<EthernetHead>,
+        head: Option<Head>,
     },
     /// The way of a flow; `None` while it has none.
     Flow {
@@ -240,18 +300,4 @@ pub enum HopState {
     Ready(Mac),
     /// It never answered the kernel's requests for its MAC.
     Unreachable,
-}
-
-/// The interface that most of these destinations leave through: the one to probe through when
-/// the user names none. Ties go to the lowest index, so that the choice is the same every time.
-pub fn most_used_link<'a>(routes: impl IntoIterator<Item = &'a Route>) -> Option<u32> {
-    let mut counts = std::collections::BTreeMap::<u32, usize>::new();
-    for route in routes {
-        *counts.entry(route.link).or_default() += 1;
-    }
-    counts
-        .into_iter()
-        .rev()
-        .max_by_key(|(_, count)| *count)
-        .map(|(link, _)| link)
 }

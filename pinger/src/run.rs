@@ -7,6 +7,8 @@
 mod gather;
 mod kernel_log;
 mod notes;
+mod outlets;
+mod resets;
 mod routes;
 mod sender;
 mod show;
@@ -21,7 +23,7 @@ use thiserror::Error;
 
 pub use self::signals::EXIT_INTERRUPTED;
 
-use self::gather::Rows;
+use self::outlets::Rows;
 use self::routes::Way;
 use self::show::Show;
 use self::signals::Watch;
@@ -35,6 +37,7 @@ use crate::store::{RunInfo, Store, StoreError};
 use crate::view::{Level, Pace, RunHeader};
 use crate::wire::bpf::BpfError;
 use crate::wire::netlink::{InterfaceError, NetlinkError};
+use crate::wire::ports::{PortsError, ReservedPorts};
 use crate::wire::privilege::{self, PrivilegeError};
 use crate::wire::xsk::XskError;
 use crate::wire::{clock, realtime};
@@ -63,6 +66,9 @@ pub enum RunError {
         /// Why, a line each.
         reasons: String,
     },
+    /// There are no local ports to probe from.
+    #[error(transparent)]
+    Ports(#[from] PortsError),
     /// Too many probes would be in flight.
     #[error(transparent)]
     Slots(#[from] TooManySlots),
@@ -137,13 +143,20 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     }
     let (routes, silent) = way.keep()?;
     for hop in silent {
-        show::say(Level::Warning, &show::silent_hop(&hop, &way.link));
+        show::say(
+            Level::Warning,
+            &show::silent_hop(&hop, way.interface(hop.key.link)),
+        );
     }
     let entropy = random().map_err(system("draw random numbers"))?;
     let destinations: Arc<[_]> = way.destinations.clone().into();
-    let identifiers = destination::identifiers(options.source.id, entropy[2], &destinations);
+    let needed = destination::ports_needed(&destinations);
+    // Until the run is over.
+    let ports = ReservedPorts::reserve(needed.udp, needed.tcp)?;
+    let identifiers =
+        destination::identifiers(options.source.id, entropy[2], ports.ports(), &destinations);
     let machine = Machine::load(options, &way, identifiers, [entropy[0], entropy[1]])?;
-    let info = run_info(&way, machine.mode().to_string());
+    let info = run_info(&way, machine.mode(&way));
     let store = open_store(options, &destinations, &info)?;
     let header = header(options, &way, &info, store.as_ref());
     let show = Show::open(options, header, &destinations);
@@ -159,7 +172,9 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
         results: show.wants_results(),
     };
     let threads = machine.start(options, &way, routes, crew)?;
-    show.run(threads, store, &watch)
+    let ended = show.run(threads, store, &watch);
+    drop(ports);
+    ended
 }
 
 fn row_keys(options: &RunOptions, info: &RunInfo) -> RowKeys {
@@ -178,7 +193,7 @@ fn run_info(way: &Way, mode: String) -> RunInfo {
         run: wall_offset_ns
             .saturating_add_unsigned(clock::now_ns())
             .unsigned_abs(),
-        interface: way.link.name.clone(),
+        interface: way.interfaces(),
         mode,
         wall_offset_ns,
         address: way.sources.first().copied(),
@@ -208,7 +223,7 @@ fn header(options: &RunOptions, way: &Way, info: &RunInfo, store: Option<&Store>
     let intervals = way.destinations.iter().map(|d| d.interval_ns);
     RunHeader {
         version: env!("CARGO_PKG_VERSION").into(),
-        interface: way.link.name.clone(),
+        interface: way.interfaces(),
         mode: info.mode.clone(),
         store: store
             .map(|store| store.description().to_owned())

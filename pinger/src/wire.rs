@@ -7,5 +7,6 @@ pub mod clock;
 pub mod privilege;
 pub mod realtime;
 pub mod netlink;
+pub mod ports;
 pub mod bpf;
 pub mod xsk;

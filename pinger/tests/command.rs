@@ -63,14 +63,30 @@ fn a_wrong_command_line_is_told_on_stderr() {
 }
 
 #[test]
+fn what_a_protocol_needs_is_told() {
+    refused(
+        &["ping", "tcp://192.0.2.1", "udp://192.0.2.1:7"],
+        b"",
+        "pinger: \"tcp://192.0.2.1\" names no port, and TCP needs one\n  \
+         Write tcp://192.0.2.1:PORT, or set a port: --port PORT, in the config file port = PORT.\n",
+    );
+    refused(
+        &["ping", "--port", "80", "192.0.2.1"],
+        b"",
+        "pinger: --port: a port is set, but ICMP has none\n  \
+         Leave it out, or choose a protocol with ports: tcp or udp.\n",
+    );
+}
+
+#[test]
 fn lists_are_read_from_standard_input() {
     refused(
         &["ping", "-f", "-"],
         b"192.0.2.1\n10.0.0.0/33\nhost:80\n",
         "pinger: standard input:2: \"10.0.0.0/33\": the prefix length \"33\" is not a number from \
          0 to 32\n  A block is written like 10.0.0.0/24.\n\
-         pinger: standard input:3: \"host:80\" names a port, and an echo has none\n  \
-         Give the host alone: host\n",
+         pinger: standard input:3: \"host:80\" names a port, but not the protocol\n  \
+         Write tcp://host:80 or udp://host:80, or the host alone: host\n",
     );
     let not_text = "pinger: the list of destinations standard input is not text in UTF-8\n  \
                     Is it the right file?\n";

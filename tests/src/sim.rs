@@ -22,6 +22,7 @@ use pinger::flight::{AtomicSlot, Flight};
 use pinger::flow::Flows;
 use pinger::packet::ETHERNET_LEN;
 use pinger::result::{Outcome, ProbeResult};
+use pinger::route::{Head, LinkPlace};
 use pinger::schedule::Schedule;
 use pinger::stats::{Counts, FlowFacts, Outside, StatsKeeper};
 use pinger_ebpf::layout::Settings;
@@ -122,7 +123,7 @@ impl<'a> World<'a> {
         let identifiers: Vec<u16> = destinations.iter().map(|_| rng.draw() as u16).collect();
         let secret = [rng.draw(), rng.draw()];
         let schedule = Schedule::new(&destinations, START_NS, run.flood);
-        let flows = Flows::new(destinations.clone(), identifiers.clone());
+        let flows = Flows::new(destinations.clone(), identifiers.clone(), secret);
         let runs = flows.runs(&schedule);
         let slots = Slots((0..runs.slots()).map(|_| AtomicSlot::default()).collect());
         let places = places(&destinations);
@@ -241,9 +242,11 @@ impl<'a> World<'a> {
     fn poll(&mut self, now_ns: u64) -> Poll {
         let network = &self.network;
         let mut link = SimLink::new(network);
-        let poll = self
-            .engine
-            .poll(&|| network.read_ns(), &mut link, &mut self.notes);
+        let poll = self.engine.poll(
+            &|| network.read_ns(),
+            std::slice::from_mut(&mut link),
+            &mut self.notes,
+        );
         let then_ns = network.now_ns();
         if !matches!(poll, Poll::At(at_ns) if at_ns <= then_ns) {
             network.with(|inner| inner.truth.idle.push((now_ns, then_ns)));
@@ -451,13 +454,16 @@ fn places(destinations: &[Destination]) -> Vec<(u64, u64)> {
     destinations.iter().zip(positions).map(place).collect()
 }
 
-/// The Ethernet header of frames to a next hop.
-fn head(hop: u32, v6: bool) -> [u8; ETHERNET_LEN] {
-    let mut head = [0; ETHERNET_LEN];
-    head[..6].copy_from_slice(&mac(hop));
-    head[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
-    head[12..].copy_from_slice(if v6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
-    head
+/// The head of frames to a next hop.
+fn head(hop: u32, v6: bool) -> Head {
+    let mut bytes = [0; ETHERNET_LEN];
+    bytes[..6].copy_from_slice(&mac(hop));
+    bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+    bytes[12..].copy_from_slice(if v6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
+    Head {
+        bytes,
+        link: LinkPlace(0),
+    }
 }
 
 /// Each hop has two headers, one a family.

@@ -1,11 +1,15 @@
 //! Packet vectors: their files, the flows they belong to, and a table of slots as they ask for.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
+use pinger::destination::wire_address;
 use pinger::packet;
+use pinger_ebpf::identity::flow_check;
 use pinger_ebpf::layout::{
-    EventKind, Flow, FlowKey, PROTOCOL_ICMP, PROTOCOL_ICMP6, Payload, Settings, SlotState,
+    AnswerKind, EventKind, Flow, FlowKey, PAYLOAD_MAX, PROTOCOL_ICMP, PROTOCOL_ICMP6, PROTOCOL_TCP,
+    PROTOCOL_UDP, Payload, Settings, SlotState,
 };
 
 /// When probes of preset slots were sent, nanoseconds before now.
@@ -18,38 +22,65 @@ pub const SETTINGS: Settings = Settings {
     log: 0,
 };
 
-/// Slots of all flows.
-pub const SLOTS: u32 = 24;
+/// The flows of the vectors: address, protocol, identifier or our port, port, number of slots,
+/// payload bytes.
+const FLOWS: [(&str, u8, u16, u16, u32, usize); 10] = [
+    ("192.0.2.9", PROTOCOL_ICMP, 0x1234, 0, 8, 24),
+    ("2001:db8::9", PROTOCOL_ICMP6, 0x1234, 0, 8, 24),
+    ("192.0.2.10", PROTOCOL_ICMP, 7, 0, 4, 4),
+    // Probes as long as they can be.
+    ("192.0.2.11", PROTOCOL_ICMP, 0x1234, 0, 4, PAYLOAD_MAX),
+    ("192.0.2.9", PROTOCOL_UDP, 40_000, 7, 8, 24),
+    ("2001:db8::9", PROTOCOL_UDP, 40_000, 7, 8, 24),
+    // Too short for a sequence, and for more than half a cookie.
+    ("192.0.2.10", PROTOCOL_UDP, 40_000, 7, 1, 2),
+    ("192.0.2.11", PROTOCOL_UDP, 40_000, 7, 4, 9),
+    ("192.0.2.9", PROTOCOL_TCP, 40_001, 443, 8, 0),
+    ("2001:db8::9", PROTOCOL_TCP, 40_001, 443, 8, 0),
+];
 
-/// The flows of the vectors, by index. The last has probes as long as they can be.
+/// Slots of all flows.
+pub const SLOTS: u32 = {
+    let (mut slots, mut index) = (0, 0);
+    while index < FLOWS.len() {
+        slots += FLOWS[index].4;
+        index += 1;
+    }
+    slots
+};
+
+/// The flows of the vectors, by index.
 pub fn flows() -> Vec<(FlowKey, Flow)> {
-    let v4 = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, last];
-    let v6 = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
-    let key = |address, identifier, protocol| FlowKey {
-        address,
-        identifier,
-        port: 0,
-        protocol,
-        reserved: 0,
+    let mut slot_base = 0;
+    let flow = |(index, &(address, protocol, identifier, port, slots, payload_len))| {
+        let key = FlowKey {
+            address: address_of(address),
+            identifier,
+            port,
+            protocol,
+            reserved: 0,
+        };
+        let index = index as u32;
+        let flow = Flow {
+            index,
+            slot_base,
+            slot_mask: slots - 1,
+            payload_len: payload_len as u16,
+            payload: 0,
+            check: flow_check(SETTINGS.secret, index),
+            reserved: 0,
+        };
+        slot_base += slots;
+        (key, flow)
     };
-    let flow = |index, slot_base, slot_mask, payload_len| Flow {
-        index,
-        slot_base,
-        slot_mask,
-        payload_len,
-        payload: 0,
-        check: 1,
-        reserved: 0,
-    };
-    vec![
-        (key(v4(9), 0x1234, PROTOCOL_ICMP), flow(0, 0, 7, 24)),
-        (key(v6, 0x1234, PROTOCOL_ICMP6), flow(1, 8, 7, 24)),
-        (key(v4(10), 7, PROTOCOL_ICMP), flow(2, 16, 3, 4)),
-        (
-            key(v4(11), 0x1234, PROTOCOL_ICMP),
-            flow(3, 20, 3, pinger_ebpf::layout::PAYLOAD_MAX as u16),
-        ),
-    ]
+    FLOWS.iter().enumerate().map(flow).collect()
+}
+
+fn address_of(text: &str) -> [u8; 16] {
+    let address: IpAddr = text
+        .parse()
+        .unwrap_or_else(|_| panic!("an address: {text}"));
+    wire_address(address)
 }
 
 /// What all probes of the vectors carry.
@@ -89,6 +120,15 @@ pub enum Expected {
     Told(EventKind, Option<u16>),
 }
 
+/// What an event must say of the packet itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// That it is an answer of this kind.
+    Kind(AnswerKind),
+    /// That it is an ICMP error of this type and code, from this responder.
+    Error(u8, u8, [u8; 16]),
+}
+
 /// One packet with what must come of it.
 #[derive(Clone, Debug)]
 pub struct Vector {
@@ -98,6 +138,8 @@ pub struct Vector {
     pub preset: Option<Preset>,
     /// What must come of it.
     pub expected: Expected,
+    /// What an event of it says.
+    pub said: Said,
     /// Its bytes.
     pub packet: Vec<u8>,
 }
@@ -109,7 +151,16 @@ pub struct Vector {
 /// If a file cannot be read or says something that it cannot say.
 pub fn all() -> Vec<Vector> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
-    ["matching.txt", "headers.txt", "foreign.txt"]
+    let files = [
+        "matching.txt",
+        "headers.txt",
+        "foreign.txt",
+        "datagrams.txt",
+        "segments.txt",
+        "errors.txt",
+        "captured.txt",
+    ];
+    files
         .iter()
         .flat_map(|name| {
             let path = folder.join(name);
@@ -125,12 +176,14 @@ fn block(text: &str) -> Option<Vector> {
     let mut name = None;
     let mut preset = None;
     let mut expected = None;
+    let mut said = Said::Kind(AnswerKind::Echo);
     let mut bytes = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         match line.split_once(": ") {
             Some(("name", value)) => name = Some(value.to_owned()),
             Some(("slot", value)) => preset = Some(preset_of(value)),
             Some(("expect", value)) => expected = Some(expected_of(value)),
+            Some(("answer", value)) => said = said_of(value),
             _ if line == "packet:" => {}
             _ => bytes.extend(hex(line)),
         }
@@ -141,6 +194,7 @@ fn block(text: &str) -> Option<Vector> {
         name,
         preset,
         expected,
+        said,
         packet: bytes,
     })
 }
@@ -177,6 +231,7 @@ fn preset_of(text: &str) -> Preset {
         "answered" => SlotState::new(SlotState::ANSWERED, sequence),
         "expired" => SlotState::new(SlotState::EXPIRED, sequence),
         "unreported" => SlotState::unreported(sequence, SENT_AGO_NS / 2),
+        "unreported_error" => SlotState::unreported_error(sequence, SENT_AGO_NS / 2),
         _ => panic!("no state of a slot: {text}"),
     };
     Preset {
@@ -204,5 +259,19 @@ fn expected_of(text: &str) -> Expected {
             Expected::Told(kind(word), Some(at.parse().expect("an offset")))
         }
         _ => panic!("nothing can come of a packet like this: {text}"),
+    }
+}
+
+fn said_of(text: &str) -> Said {
+    let words: Vec<&str> = text.split(' ').collect();
+    let number = |word: &str| word.parse().unwrap_or_else(|_| panic!("a number: {text}"));
+    match words[..] {
+        ["datagram"] => Said::Kind(AnswerKind::Datagram),
+        ["syn_ack"] => Said::Kind(AnswerKind::SynAck),
+        ["reset"] => Said::Kind(AnswerKind::Reset),
+        ["icmp_error", icmp_type, code, responder] => {
+            Said::Error(number(icmp_type), number(code), address_of(responder))
+        }
+        _ => panic!("no answer is like this: {text}"),
     }
 }

@@ -6,13 +6,16 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::FromRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use xtask::lab::{INTERFACE, Lab, Namespace, Shape, direct_ipv4, direct_ipv6};
+use xtask::lab::{
+    BLACK_HOLE, DEAD_ENDS, DeadEnd, ECHO_PORT, INTERFACE, Lab, Namespace, SECOND_INTERFACE, Shape,
+    TCP_PORTS, direct_ipv4, direct_ipv6,
+};
 
 /// Longer than any answer in a lab takes, also on a machine that is busy otherwise.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -129,7 +132,7 @@ fn direct_hosts_answer_for_themselves_and_may_change_their_mac() {
     let shape = Shape {
         static_neighbours: false,
         direct: true,
-        gateways: 0,
+        ..Shape::default()
     };
     let lab = Lab::new(shape).unwrap();
     let hosts: [IpAddr; 4] = [
@@ -167,6 +170,359 @@ fn the_interface_and_its_carrier_go_down_and_up() {
     assert!(state().contains(" UP "), "{}", state());
     lab.set_interface(false).unwrap();
     assert!(state().contains("DOWN"), "{}", state());
+}
+
+/// Hosts at both ends of both prefixes.
+const HOSTS: [&str; 4] = [
+    "198.18.0.1",
+    "198.18.255.254",
+    "2001:2:0:1::1",
+    "2001:2:0:1:ffff:ffff:ffff:ffff",
+];
+
+/// An unbound datagram socket of the address's family, in the calling thread's namespace.
+fn datagrams(host: IpAddr) -> UdpSocket {
+    let any = if host.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
+    let socket = UdpSocket::bind(any).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+#[test]
+fn every_host_echoes_datagrams_of_any_size_from_the_address_that_was_asked() {
+    let lab = Lab::new(Shape::default()).unwrap();
+    let check = |host: &str, size: usize| {
+        let to = SocketAddr::new(host.parse().unwrap(), ECHO_PORT);
+        let socket = datagrams(to.ip());
+        let sent: Vec<u8> = (0..size).map(|byte| byte as u8).collect();
+        socket.send_to(&sent, to).unwrap();
+        let mut got = [0xa5; 2048];
+        let (len, from) = socket.recv_from(&mut got).unwrap();
+        assert_eq!((from, &got[..len]), (to, &sent[..]));
+    };
+    let work = || {
+        for host in HOSTS {
+            for size in [0, 1, 4, 56, 1400] {
+                check(host, size);
+            }
+        }
+    };
+    lab.prober().enter(work).unwrap();
+}
+
+#[test]
+fn open_ports_accept_and_all_others_are_closed() {
+    let lab = Lab::new(Shape::default()).unwrap();
+    let work = || {
+        for host in HOSTS {
+            let host: IpAddr = host.parse().unwrap();
+            let connect = |port| TcpStream::connect_timeout(&SocketAddr::new(host, port), PATIENCE);
+            for port in TCP_PORTS {
+                let mut connection = connect(port).unwrap();
+                assert_eq!(
+                    connection.read(&mut [0; 8]).unwrap(),
+                    0,
+                    "it is closed at once"
+                );
+            }
+            for port in [7, 81, 65535] {
+                let error = connect(port).unwrap_err();
+                assert_eq!(
+                    error.kind(),
+                    std::io::ErrorKind::ConnectionRefused,
+                    "{error}"
+                );
+            }
+            let socket = datagrams(host);
+            socket.connect((host, 9)).unwrap();
+            socket.send(&[1]).unwrap();
+            let error = socket.recv(&mut [0; 8]).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionRefused,
+                "{error}"
+            );
+        }
+    };
+    lab.prober().enter(work).unwrap();
+}
+
+#[test]
+fn echo_keeps_up_and_errors_are_not_rationed() {
+    /// Datagrams in flight at a time, well within what a socket's buffer holds.
+    const BURST: usize = 64;
+    const BURSTS: usize = 300;
+    let lab = Lab::new(Shape::default()).unwrap();
+    let echoed = |host: &str| {
+        let to = SocketAddr::new(host.parse().unwrap(), ECHO_PORT);
+        let socket = datagrams(to.ip());
+        for burst in 0..BURSTS {
+            for number in 0..BURST {
+                socket.send_to(&[burst as u8, number as u8], to).unwrap();
+            }
+            for number in 0..BURST {
+                let mut got = [0; 8];
+                let (len, from) = socket.recv_from(&mut got).unwrap();
+                assert_eq!((len, from), (2, to), "{number} of burst {burst}");
+            }
+        }
+    };
+    let refused = |host: &str| {
+        let host: IpAddr = host.parse().unwrap();
+        let socket = datagrams(host);
+        socket.connect((host, 9)).unwrap();
+        for number in 0..BURST * BURSTS / 4 {
+            socket.send(&[0]).unwrap();
+            let error = socket.recv(&mut [0; 8]).unwrap_err();
+            let kind = error.kind();
+            assert_eq!(
+                kind,
+                std::io::ErrorKind::ConnectionRefused,
+                "{number}: {error}"
+            );
+        }
+    };
+    let work = || {
+        for host in ["198.18.0.1", "2001:2:0:1::1"] {
+            let started = Instant::now();
+            echoed(host);
+            println!(
+                "{host}: {} echoes in {:?}",
+                BURST * BURSTS,
+                started.elapsed()
+            );
+            refused(host);
+        }
+    };
+    lab.prober().enter(work).unwrap();
+}
+
+/// A raw socket that sees all ICMP messages to the calling thread's namespace.
+fn icmp_socket(ipv4: bool) -> UdpSocket {
+    let (family, protocol) = if ipv4 {
+        (libc::AF_INET, libc::IPPROTO_ICMP)
+    } else {
+        (libc::AF_INET6, libc::IPPROTO_ICMPV6)
+    };
+    // SAFETY: takes numbers only; the descriptor is then ours alone, and used to receive.
+    let socket = unsafe {
+        let socket = libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol);
+        assert!(socket >= 0, "{}", std::io::Error::last_os_error());
+        UdpSocket::from_raw_fd(socket)
+    };
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The next ICMP error: who sent it, its type and its code.
+fn icmp_error(socket: &UdpSocket, ipv4: bool) -> Option<(IpAddr, u8, u8)> {
+    let mut packet = [0; 2048];
+    loop {
+        let (len, from) = socket.recv_from(&mut packet).ok()?;
+        // An IPv4 raw socket shows the IP header, an IPv6 one does not.
+        let at = if ipv4 {
+            usize::from(packet[0] & 0xf) * 4
+        } else {
+            0
+        };
+        let (kind, code) = (packet[at], packet[at + 1]);
+        let error = if ipv4 {
+            matches!(kind, 3 | 11 | 12)
+        } else {
+            kind < 128
+        };
+        if len > at + 8 && error {
+            return Some((from.ip(), kind, code));
+        }
+    }
+}
+
+#[test]
+fn dead_ends_answer_as_they_say_or_not_at_all() {
+    for gateways in [0, 2] {
+        let lab = Lab::new(Shape {
+            gateways,
+            ..Shape::default()
+        })
+        .unwrap();
+        let check = |prefix: &str, expected: Option<(u8, u8)>| {
+            let host: IpAddr = prefix.split('/').next().unwrap().parse().unwrap();
+            let host = match host {
+                IpAddr::V4(host) => IpAddr::from((host.to_bits() + 9).to_be_bytes()),
+                IpAddr::V6(host) => IpAddr::from((host.to_bits() + 9).to_be_bytes()),
+            };
+            let errors = icmp_socket(host.is_ipv4());
+            if expected.is_none() {
+                errors.set_read_timeout(Some(SILENCE)).unwrap();
+            }
+            datagrams(host).send_to(&[0; 16], (host, 7)).unwrap();
+            let neighbour: IpAddr = if host.is_ipv4() {
+                "198.19.0.2".parse().unwrap()
+            } else {
+                "2001:2::2".parse().unwrap()
+            };
+            let expected = expected.map(|(kind, code)| (neighbour, kind, code));
+            assert_eq!(icmp_error(&errors, host.is_ipv4()), expected, "{prefix}");
+        };
+        let work = || {
+            for DeadEnd {
+                ipv4,
+                ipv6,
+                icmp,
+                icmp6,
+                ..
+            } in DEAD_ENDS
+            {
+                check(ipv4, icmp);
+                check(ipv6, icmp6);
+            }
+        };
+        lab.prober().enter(work).unwrap();
+    }
+    assert_eq!((BLACK_HOLE.icmp, BLACK_HOLE.icmp6), (None, None));
+}
+
+#[test]
+fn a_chain_of_sixteen_hops_names_each_of_its_routers() {
+    const ROUTERS: usize = 15;
+    let lab = Lab::new(Shape {
+        gateways: ROUTERS,
+        ..Shape::default()
+    })
+    .unwrap();
+    let check = |host: &str, router: &dyn Fn(usize) -> IpAddr, exceeded: (u8, u8)| {
+        let host: IpAddr = host.parse().unwrap();
+        let errors = icmp_socket(host.is_ipv4());
+        let socket = datagrams(host);
+        for hop in 1..=ROUTERS {
+            set_ttl(&socket, host.is_ipv4(), hop as u32);
+            socket.send_to(&[0; 16], (host, ECHO_PORT)).unwrap();
+            let expected = (router(hop), exceeded.0, exceeded.1);
+            assert_eq!(
+                icmp_error(&errors, host.is_ipv4()),
+                Some(expected),
+                "hop {hop}"
+            );
+        }
+        set_ttl(&socket, host.is_ipv4(), ROUTERS as u32 + 1);
+        socket.send_to(b"here", (host, ECHO_PORT)).unwrap();
+        let mut got = [0; 8];
+        let (len, from) = socket.recv_from(&mut got).unwrap();
+        assert_eq!((from.ip(), &got[..len]), (host, &b"here"[..]));
+    };
+    let work = || {
+        check(
+            "198.18.0.1",
+            &|hop| xtask::lab::router_ipv4(hop).into(),
+            (11, 0),
+        );
+        check(
+            "2001:2:0:1::1",
+            &|hop| xtask::lab::router_ipv6(hop).into(),
+            (3, 0),
+        );
+    };
+    lab.prober().enter(work).unwrap();
+    assert_eq!(lab.gateways().len(), ROUTERS);
+}
+
+fn set_ttl(socket: &UdpSocket, ipv4: bool, ttl: u32) {
+    use std::os::fd::AsRawFd;
+    let (level, option) = if ipv4 {
+        (libc::IPPROTO_IP, libc::IP_TTL)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS)
+    };
+    // SAFETY: reads four bytes of a live number.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const ttl).cast(),
+            4,
+        )
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn the_second_interface_leads_to_hosts_of_its_own() {
+    let lab = Lab::new(Shape {
+        second: true,
+        ..Shape::default()
+    })
+    .unwrap();
+    for host in [
+        "198.18.0.1",
+        "2001:2:0:1::1",
+        "198.19.32.7",
+        "2001:2:0:20::7",
+    ] {
+        answers(&lab, host);
+    }
+    for (host, interface) in [
+        ("198.18.0.1", INTERFACE),
+        ("2001:2:0:1::1", INTERFACE),
+        ("198.19.32.7", SECOND_INTERFACE),
+        ("2001:2:0:20::7", SECOND_INTERFACE),
+    ] {
+        let route = ip(&lab, &format!("route get {host}"));
+        assert!(route.contains(&format!("dev {interface} ")), "{route}");
+    }
+    // Whoever asks for the second interface reaches the first one's hosts there as well.
+    for host in ["198.18.0.1", "2001:2:0:1::1"] {
+        let route = ip(&lab, &format!("route get {host} oif {SECOND_INTERFACE}"));
+        assert!(
+            route.contains(" via ") && route.contains("dev pinger1 "),
+            "{route}"
+        );
+    }
+    let second = lab.second_hosts().unwrap();
+    assert!(ping_reaches(&lab, second, "198.18.0.1"));
+}
+
+/// Whether a datagram to a host by the second interface is echoed; its namespace is looked at.
+fn ping_reaches(lab: &Lab, second: &Namespace, host: &str) -> bool {
+    let host: IpAddr = host.parse().unwrap();
+    let before = echoed(second);
+    let work = || {
+        let socket = UdpSocket::bind("198.19.229.1:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        bind_to_device(&socket, SECOND_INTERFACE);
+        socket.send_to(&[7], (host, ECHO_PORT)).unwrap();
+        socket.recv(&mut [0; 8]).is_ok()
+    };
+    lab.prober().enter(work).unwrap() && echoed(second) == before + 1
+}
+
+fn bind_to_device(socket: &UdpSocket, interface: &str) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: reads the name's bytes, which live during the call.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            interface.as_ptr().cast(),
+            interface.len() as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// UDP datagrams that programs in a namespace have received (`InDatagrams` of RFC 4113).
+fn echoed(namespace: &Namespace) -> u64 {
+    let read = || std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+    let text = namespace.enter(read).unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("Udp:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let at = names.split(' ').position(|name| name == "InDatagrams");
+    values.split(' ').nth(at.unwrap()).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -296,6 +652,12 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
+        // A lab that is left would outlive the sandbox by a moment.
+        drop(
+            self.command("ip")
+                .args(["link", "delete", INTERFACE])
+                .output(),
+        );
         // It waits for a line on its input: the end of that is its end too.
         drop(self.holder.stdin.take());
         self.holder.wait().unwrap();
@@ -396,6 +758,37 @@ fn up_repairs_whatever_is_broken() {
             "{breakage}"
         );
     }
+}
+
+#[test]
+fn a_kept_lab_serves_until_it_is_removed_and_is_repaired_if_it_does_not() {
+    let sandbox = Sandbox::new();
+    assert!(sandbox.xtask("lab up").status.success());
+    let server = || -> u32 {
+        let inside = sandbox.shell("ip netns pids pinger-lab");
+        inside.trim().parse().expect("one process is inside")
+    };
+    let ends = |pid: u32| {
+        let started = Instant::now();
+        while std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| !words.is_empty()) {
+            assert!(started.elapsed() < PATIENCE, "{pid} does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let tcp = "exec 3<>/dev/tcp/198.18.7.7/80 && exec 4<>/dev/tcp/2001:2:0:1::7/443";
+    sandbox.shell(&format!("bash -c '{tcp}'"));
+    let first = server();
+    sandbox.shell(&format!("kill {first}"));
+    ends(first);
+    let broken = sandbox.xtask("lab status");
+    assert_eq!(broken.status.code(), Some(3), "{}", text(&broken));
+    let told = text(&broken);
+    assert!(told.contains("nothing echoes at UDP port 7"), "{told}");
+    assert!(sandbox.xtask("lab up").status.success());
+    sandbox.shell(&format!("bash -c '{tcp}'"));
+    let second = server();
+    assert!(sandbox.xtask("lab down").status.success());
+    ends(second);
 }
 
 #[test]

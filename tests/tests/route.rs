@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use netns::Namespace;
-use pinger::destination::FlowIndex;
+use pinger::destination::{FlowIndex, Protocol};
 use pinger::route::{
-    EthernetHead, FlowRoute, HopIndex, HopState, Link, Mac, NeighbourState, NoRoute, RouteTable,
-    RouteUpdate,
+    FlowRoute, Head, HopIndex, HopState, Link, LinkPlace, Mac, NeighbourState, NoRoute, RouteQuery,
+    RouteTable, RouteUpdate,
 };
-use pinger::wire::netlink::{InterfaceError, LinkChange, Netlink, RouteKeeper, RouteNotice};
+use pinger::wire::netlink::{
+    InterfaceAddress, InterfaceError, LinkChange, Netlink, RouteKeeper, RouteNotice,
+};
 
 /// Longer than the slowest path takes: a round of five seconds, three unanswered requests a
 /// second apart, three more for the new MAC.
@@ -80,17 +82,22 @@ impl Net {
     }
 
     fn watch(&self, addresses: &[&str]) -> Watch {
-        let addresses: Vec<IpAddr> = addresses.iter().copied().map(ip).collect();
+        let queries: Vec<RouteQuery> = addresses.iter().map(|text| ip(text).into()).collect();
         let link = self.link();
-        let (updates, notices, keeper) = self.prober.enter(|| {
-            RouteKeeper::spawn(RouteTable::new(&addresses, &[link.index]), None).unwrap()
-        });
+        self.watch_through(&queries, &[&link])
+    }
+
+    /// Keeps these routes, through these links; the first one's MAC is that of heads.
+    fn watch_through(&self, queries: &[RouteQuery], links: &[&Link]) -> Watch {
+        let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
+        let table = RouteTable::new(queries, &indices);
+        let (updates, notices, keeper) = self.prober.enter(|| RouteKeeper::spawn(table).unwrap());
         let (heads, flows, notes) = (HashMap::new(), HashMap::new(), Vec::new());
         Watch {
             updates,
             notices,
             keeper,
-            source: link.mac.unwrap(),
+            source: links[0].mac.unwrap(),
             heads,
             flows,
             notes,
@@ -104,7 +111,7 @@ struct Watch {
     notices: Receiver<RouteNotice>,
     keeper: RouteKeeper,
     source: Mac,
-    heads: HashMap<HopIndex, Option<EthernetHead>>,
+    heads: HashMap<HopIndex, Option<Head>>,
     flows: HashMap<FlowIndex, Option<FlowRoute>>,
     notes: Vec<RouteNotice>,
 }
@@ -133,7 +140,7 @@ impl Watch {
         }
     }
 
-    fn head(&self, flow: u32) -> Option<EthernetHead> {
+    fn head(&self, flow: u32) -> Option<Head> {
         let route = self.flows.get(&FlowIndex(flow)).copied().flatten()?;
         self.heads[&route.hop]
     }
@@ -143,6 +150,7 @@ impl Watch {
         self.head(flow).is_some_and(|head| {
             let ipv6 = self.flows[&FlowIndex(flow)].is_some_and(|route| route.source.is_ipv6());
             let ethertype = if ipv6 { [0x86, 0xdd] } else { [0x08, 0x00] };
+            let head = head.bytes;
             head[..6] == to.0 && head[6..12] == self.source.0 && head[12..] == ethertype
         })
     }
@@ -179,7 +187,7 @@ fn the_kernel_names_routes_or_says_why_there_are_none() {
     let link = net.link().index;
     net.ask(|netlink| {
         let mut check = |address: &str, next_hop: &str, source: &str, mtu: u32| {
-            let route = netlink.route_to(ip(address), None).unwrap().unwrap();
+            let route = netlink.route_to(ip(address).into()).unwrap().unwrap();
             let got = (route.link, route.next_hop, route.source, route.mtu);
             assert_eq!(got, (link, ip(next_hop), ip(source), mtu), "{address}");
         };
@@ -196,7 +204,7 @@ fn the_kernel_names_routes_or_says_why_there_are_none() {
         };
         let mut check = |address: &str, why: NoRoute| {
             assert_eq!(
-                netlink.route_to(ip(address), None).unwrap(),
+                netlink.route_to(ip(address).into()).unwrap(),
                 Err(why),
                 "{address}"
             );
@@ -222,28 +230,185 @@ fn the_kernel_names_routes_or_says_why_there_are_none() {
     });
 }
 
+/// A second interface of the prober's, with a gateway of its own to 198.51.100.0/24 behind it.
+fn second_interface(net: &Net) -> Link {
+    let Net { prober, hosts } = net;
+    prober.ip(&format!(
+        "link add p1 type veth peer name h1 netns {}",
+        hosts.name
+    ));
+    hosts.ip(&format!("link set h1 address {} up", mac(4, 1)));
+    hosts.ip("address add 203.0.113.1/24 dev h1");
+    prober.ip("link set p1 up");
+    prober.ip("address add 203.0.113.99/24 dev p1");
+    prober.ip("address add 203.0.113.98/24 dev p1");
+    prober.ip("route add 198.51.100.0/24 via 203.0.113.1 metric 500");
+    net.ask(|netlink| netlink.interface("p1").unwrap())
+}
+
 #[test]
 fn an_interface_that_is_named_decides_the_route() {
     let net = Net::new();
-    net.prober.ip("link add p1 type veth peer name h1");
-    net.prober.ip("link set h1 up");
-    net.prober.ip("link set p1 up");
-    net.prober.ip("address add 203.0.113.99/24 dev p1");
-    net.prober
-        .ip("route add 198.51.100.0/24 via 203.0.113.1 metric 500");
+    second_interface(&net);
     net.ask(|netlink| {
         for (name, next_hop, source) in [
             ("p0", "192.0.2.1", "192.0.2.99"),
             ("p1", "203.0.113.1", "203.0.113.99"),
         ] {
             let link = netlink.interface(name).unwrap().index;
-            let route = netlink
-                .route_to(ip("198.51.100.7"), Some(link))
-                .unwrap()
-                .unwrap();
+            let query = RouteQuery {
+                link: Some(link),
+                ..ip("198.51.100.7").into()
+            };
+            let route = netlink.route_to(query).unwrap().unwrap();
             let got = (route.link, route.next_hop, route.source);
             assert_eq!(got, (link, ip(next_hop), ip(source)));
         }
+    });
+}
+
+#[test]
+fn a_source_that_is_named_is_kept_and_rules_see_all_of_the_packet() {
+    let net = Net::new();
+    let [first, second] = [net.link().index, second_interface(&net).index];
+    let rules = [
+        "rule add from 203.0.113.98 lookup 100",
+        "rule add ipproto tcp dport 443 lookup 100",
+        "rule add tos 0x10 lookup 100",
+        "route add 198.51.100.0/24 via 203.0.113.1 table 100",
+        "-6 rule add from 2001:db8::98 lookup 100",
+        "-6 route add 2001:db8:1::/64 via 2001:db8::2 table 100",
+        // Deprecated, so that it is no route's own choice.
+        "address add 2001:db8::98/64 dev p0 nodad preferred_lft 0",
+    ];
+    for rule in rules {
+        net.prober.ip(rule);
+    }
+    let plain = RouteQuery::from(ip("198.51.100.7"));
+    let plain6 = RouteQuery::from(ip("2001:db8:1::7"));
+    let from = |source: &str, plain| RouteQuery {
+        source: Some(ip(source)),
+        ..plain
+    };
+    let tcp = |port| RouteQuery {
+        protocol: Protocol::Tcp,
+        port,
+        ..plain
+    };
+    let marked = |traffic_class| RouteQuery {
+        traffic_class,
+        ..plain
+    };
+    net.ask(|netlink| {
+        for (query, link, next_hop, source) in [
+            (plain, first, "192.0.2.1", "192.0.2.99"),
+            (from("192.0.2.99", plain), first, "192.0.2.1", "192.0.2.99"),
+            // An address of another interface is ours, too.
+            (
+                from("203.0.113.99", plain),
+                first,
+                "192.0.2.1",
+                "203.0.113.99",
+            ),
+            (
+                from("203.0.113.98", plain),
+                second,
+                "203.0.113.1",
+                "203.0.113.98",
+            ),
+            (tcp(443), second, "203.0.113.1", "203.0.113.99"),
+            (tcp(80), first, "192.0.2.1", "192.0.2.99"),
+            // With ECN bits, which rules do not see, nor does the kernel take them.
+            (marked(0x13), second, "203.0.113.1", "203.0.113.99"),
+            (marked(0xbb), first, "192.0.2.1", "192.0.2.99"),
+            (plain6, first, "2001:db8::1", "2001:db8::99"),
+            (
+                from("2001:db8::98", plain6),
+                first,
+                "2001:db8::2",
+                "2001:db8::98",
+            ),
+        ] {
+            let route = netlink.route_to(query).unwrap();
+            let got = route.map(|route| (route.link, route.next_hop, route.source));
+            assert_eq!(got, Ok((link, ip(next_hop), ip(source))), "{query:?}");
+        }
+        let query = from("192.0.2.50", plain);
+        let refused = NoRoute::From {
+            address: query.to,
+            source_address: ip("192.0.2.50"),
+        };
+        assert_eq!(netlink.route_to(query).unwrap(), Err(refused));
+    });
+}
+
+#[test]
+fn addresses_are_listed_in_the_kernel_s_order_with_their_interfaces() {
+    let net = Net::new();
+    let [first, second] = [net.link().index, second_interface(&net).index];
+    let all = net.ask(|netlink| netlink.addresses().unwrap());
+    let of = |link: u32, ipv4: bool| -> Vec<IpAddr> {
+        let of_link = |own: &&InterfaceAddress| {
+            own.link == link && own.address.is_ipv4() == ipv4 && !own.link_local
+        };
+        all.iter().filter(of_link).map(|own| own.address).collect()
+    };
+    assert_eq!(of(first, true), [ip("192.0.2.99")]);
+    assert_eq!(of(first, false), [ip("2001:db8::99")]);
+    assert_eq!(of(second, true), ["203.0.113.99", "203.0.113.98"].map(ip));
+    assert!(of(second, false).is_empty());
+    assert!(all.iter().any(|own| own.link_local && own.link == second));
+    assert!(all.iter().any(|own| own.address == ip("127.0.0.1")));
+}
+
+#[test]
+fn flows_through_two_interfaces_are_followed_each_on_its_own() {
+    let net = Net::new();
+    let (first, second) = (net.link(), second_interface(&net));
+    let plain = RouteQuery::from(ip("198.51.100.7"));
+    let queries = [
+        plain,
+        RouteQuery {
+            link: Some(second.index),
+            ..plain
+        },
+        ip("203.0.113.1").into(),
+    ];
+    let mut watch = net.watch_through(&queries, &[&first, &second]);
+    let leaves = |watch: &Watch, flow: u32, to: Mac, place: u8| {
+        let source = [&first, &second][usize::from(place)].mac.unwrap();
+        watch.head(flow).is_some_and(|head| {
+            let macs = (&head.bytes[..6], &head.bytes[6..12]);
+            macs == (&to.0, &source.0) && head.link == LinkPlace(place)
+        })
+    };
+    let both = |watch: &Watch| {
+        leaves(watch, 0, mac(1, 1), 0)
+            && leaves(watch, 1, mac(4, 1), 1)
+            && leaves(watch, 2, mac(4, 1), 1)
+    };
+    watch.until("each leaves by its own interface", both);
+
+    net.hosts.ip("link set h1 down");
+    watch.until(
+        "the second has no carrier, the first is as before",
+        |watch| {
+            leaves(watch, 0, mac(1, 1), 0) && watch.head(1).is_none() && watch.head(2).is_none()
+        },
+    );
+    let told = |watch: &Watch| {
+        watch.notes.iter().any(|note| {
+            matches!(note, RouteNotice::Link { name, change: LinkChange::NoCarrier } if name == "p1")
+        })
+    };
+    watch.until("and that is told by name", told);
+    net.hosts.ip("link set h1 up");
+    watch.until("it is back", both);
+
+    // The plain route moves to the second interface; who asked for the second one stays there.
+    net.prober.ip("route del 198.51.100.0/24 via 192.0.2.1");
+    watch.until("the route's interface is followed", |watch| {
+        (0..3).all(|flow| leaves(watch, flow, mac(4, 1), 1))
     });
 }
 
@@ -525,9 +690,10 @@ fn sixty_five_thousand_destinations_are_routed_at_once() {
     let addresses: Vec<IpAddr> = (0..65_536_u32)
         .map(|number| IpAddr::from((0x0a00_0000 + number).to_be_bytes()))
         .collect();
+    let queries: Vec<RouteQuery> = addresses.iter().map(|address| (*address).into()).collect();
     let routes = net.ask(|netlink| {
         let begin = Instant::now();
-        let routes = netlink.routes_to(&addresses, None).unwrap();
+        let routes = netlink.routes_to(&queries).unwrap();
         println!("65,536 routes in {:?}", begin.elapsed());
         routes
     });

@@ -9,6 +9,7 @@ pub mod command;
 pub mod machine;
 pub mod namespace;
 pub mod record;
+pub mod services;
 pub mod topology;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,8 +18,12 @@ use std::{fs, process};
 use anyhow::Result;
 
 pub use namespace::Namespace;
+use services::Services;
+pub use services::{ECHO_PORT, TCP_PORTS};
 pub use topology::{
-    DIRECT_IPV4, DIRECT_IPV6, HOSTS_IPV4, HOSTS_IPV6, INTERFACE, Shape, direct_ipv4, direct_ipv6,
+    BLACK_HOLE, DEAD_ENDS, DIRECT_IPV4, DIRECT_IPV6, DeadEnd, HOSTS_IPV4, HOSTS_IPV6, INTERFACE,
+    NOWHERE, PROHIBITED, SECOND_INTERFACE, SECOND_IPV4, SECOND_IPV6, Shape, UNREACHABLE,
+    direct_ipv4, direct_ipv6, router_ipv4, router_ipv6,
 };
 use topology::{FAR, Topology};
 
@@ -28,8 +33,11 @@ const TEST_PREFIX: &str = "pinger-test-";
 /// A lab for one test; all of it is removed on drop, whatever happened.
 #[derive(Debug)]
 pub struct Lab {
-    /// The prober's namespace first, the hosts' last, the gateways between them.
+    /// What the hosts offer. Gone before the namespaces are, which live as long as a socket.
+    _services: Vec<Services>,
+    /// The prober's namespace first, then gateways, hosts, and hosts at the second interface.
     places: Vec<Namespace>,
+    shape: Shape,
 }
 
 impl Lab {
@@ -42,8 +50,7 @@ impl Lab {
         static MADE: AtomicU32 = AtomicU32::new(0);
         remove_abandoned();
         let lab = MADE.fetch_add(1, Ordering::Relaxed);
-        let count = shape.gateways + 2;
-        let places = (0..count)
+        let places = (0..shape.places())
             .map(|place| Namespace::new(format!("{TEST_PREFIX}{}-{lab}-{place}", process::id())))
             .collect::<Result<Vec<_>>>()?;
         let names = places
@@ -51,7 +58,15 @@ impl Lab {
             .map(|place| Some(place.name().to_owned()))
             .collect();
         Topology::new(names, shape).apply()?;
-        Ok(Self { places })
+        let services = places[shape.gateways + 1..]
+            .iter()
+            .map(Services::start)
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            _services: services,
+            places,
+            shape,
+        })
     }
 
     /// Where the prober runs; its interface is [`INTERFACE`].
@@ -61,7 +76,17 @@ impl Lab {
 
     /// Whose kernel answers for [`HOSTS_IPV4`] and [`HOSTS_IPV6`].
     pub fn hosts(&self) -> &Namespace {
-        &self.places[self.places.len() - 1]
+        &self.places[self.shape.gateways + 1]
+    }
+
+    /// Whose kernel answers for [`SECOND_IPV4`] and [`SECOND_IPV6`], if the shape has it.
+    pub fn second_hosts(&self) -> Option<&Namespace> {
+        self.places.get(self.shape.gateways + 2)
+    }
+
+    /// The gateways, from the prober's side on.
+    pub fn gateways(&self) -> &[Namespace] {
+        &self.places[1..=self.shape.gateways]
     }
 
     /// What the prober's link leads to: the first gateway, or the hosts if there is none.

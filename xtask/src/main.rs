@@ -82,6 +82,12 @@ enum LabTask {
     Status,
     /// Removes the lab.
     Down,
+    /// What the lab's hosts offer, as a process that `up` starts.
+    #[command(hide = true)]
+    Serve {
+        /// The hosts' namespace.
+        namespace: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -103,6 +109,7 @@ fn perform(task: Task) -> Result<i32> {
         Task::Lab(LabTask::Up) => lab::command::up().map(|()| 0),
         Task::Lab(LabTask::Status) => lab::command::status(),
         Task::Lab(LabTask::Down) => lab::command::down().map(|()| 0),
+        Task::Lab(LabTask::Serve { namespace }) => lab::services::serve(&namespace).map(|()| 0),
         Task::Setup => setup::command().map(|()| 0),
         Task::Build => build::command().map(|()| 0),
         Task::Test {

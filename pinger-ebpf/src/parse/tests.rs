@@ -3,13 +3,16 @@
 use etherparse::{
     EtherType, Ethernet2Header, IcmpEchoHeader, Icmpv4Type, Icmpv6Type, IpAuthHeader, IpFragOffset,
     IpHeaders, IpNumber, Ipv4Header, Ipv4Options, Ipv6Extensions, Ipv6FlowLabel,
-    Ipv6FragmentHeader, Ipv6Header, Ipv6RawExtHeader, Ipv6RoutingExtensions, LinkExtSlice,
-    NetSlice, PacketBuilder, SingleVlanHeader, SlicedPacket, TransportSlice, VlanId,
+    Ipv6FragmentHeader, Ipv6Header, Ipv6RawExtHeader, Ipv6RoutingExtensions, LaxNetSlice,
+    LaxSlicedPacket, LinkExtSlice, NetSlice, PacketBuilder, SingleVlanHeader, SlicedPacket,
+    TransportSlice, VlanId,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::ip::EXTENSIONS_MAX;
 use super::*;
+use crate::layout::{PROTOCOL_ICMP, PROTOCOL_ICMP6, PROTOCOL_TCP, PROTOCOL_UDP};
 
 /// What a drawn packet is made of.
 #[derive(Clone, Debug)]
@@ -18,56 +21,226 @@ struct Recipe {
     ip: IpRecipe,
     hop_limit: u8,
     traffic_class: u8,
-    is_reply: bool,
-    id: u16,
-    sequence: u16,
+    body: Body,
     payload: Vec<u8>,
     padding: Vec<u8>,
 }
 
+/// An IP header; the peer is who sends a packet, or to whom a quoted one went.
 #[derive(Clone, Debug)]
 enum IpRecipe {
     V4 {
-        source: [u8; 4],
+        peer: [u8; 4],
         option_words: u8,
         fragment: Option<(u16, bool)>,
     },
     V6 {
-        source: [u8; 16],
+        peer: [u8; 16],
         options: Vec<(u8, u8)>,
         fragment: Option<(u16, bool)>,
     },
 }
 
-impl Recipe {
-    fn is_fragment(&self) -> bool {
-        let (IpRecipe::V4 { fragment, .. } | IpRecipe::V6 { fragment, .. }) = &self.ip;
-        fragment.is_some_and(|(offset, more)| offset != 0 || more)
+#[derive(Clone, Debug)]
+enum Body {
+    Echo {
+        is_reply: bool,
+        id: u16,
+        sequence: u16,
+    },
+    Udp([u16; 2]),
+    Tcp {
+        ports: [u16; 2],
+        /// SYN, RST, ACK.
+        bits: [bool; 3],
+        acknowledgment: u32,
+    },
+    Error {
+        icmp_type: u8,
+        icmp_code: u8,
+        quote: Quote,
+    },
+}
+
+/// What an error quotes: a probe, cut somewhere behind the first 8 bytes of its transport header,
+/// then zeros.
+#[derive(Clone, Debug)]
+struct Quote {
+    ip: IpRecipe,
+    /// 0 ICMP, 1 UDP, 2 TCP, 3 an echo reply, which no probe is.
+    protocol: u8,
+    ports: [u16; 2],
+    number: u32,
+    payload: Vec<u8>,
+    cut: Option<Index>,
+    zeros: usize,
+}
+
+impl IpRecipe {
+    fn is_v6(&self) -> bool {
+        matches!(self, Self::V6 { .. })
     }
 
-    fn build(&self) -> Vec<u8> {
-        let mut inner = Vec::new();
-        let (headers, ethertype) = self.ip_headers();
+    fn fragment(&self) -> (u16, bool) {
+        let (Self::V4 { fragment, .. } | Self::V6 { fragment, .. }) = self;
+        fragment.unwrap_or_default()
+    }
+
+    fn peer(&self) -> [u8; 16] {
+        match self {
+            Self::V4 { peer, .. } => std::net::Ipv4Addr::from(*peer).to_ipv6_mapped().octets(),
+            Self::V6 { peer, .. } => *peer,
+        }
+    }
+
+    fn icmp(&self) -> u8 {
+        if self.is_v6() {
+            PROTOCOL_ICMP6
+        } else {
+            PROTOCOL_ICMP
+        }
+    }
+
+    fn headers(&self, hop_limit: u8, traffic_class: u8, is_quote: bool) -> IpHeaders {
+        match self {
+            Self::V4 {
+                peer,
+                option_words,
+                fragment,
+            } => {
+                let ours = [192, 0, 2, 1];
+                let [from, to] = if is_quote {
+                    [ours, *peer]
+                } else {
+                    [*peer, ours]
+                };
+                let mut header = Ipv4Header::new(0, hop_limit, IpNumber::ICMP, from, to).unwrap();
+                header.dscp = (traffic_class >> 2).try_into().unwrap();
+                header.ecn = (traffic_class & 3).try_into().unwrap();
+                let options = vec![1; usize::from(*option_words) * 4]; // "no operation"
+                header.options = Ipv4Options::try_from(&options[..]).unwrap();
+                if let Some((offset, more)) = fragment {
+                    header.fragment_offset = IpFragOffset::try_new(*offset).unwrap();
+                    header.more_fragments = *more;
+                }
+                IpHeaders::Ipv4(header, Default::default())
+            }
+            Self::V6 {
+                peer,
+                options,
+                fragment,
+            } => {
+                let ours = [0xfd; 16];
+                let [source, destination] = if is_quote {
+                    [ours, *peer]
+                } else {
+                    [*peer, ours]
+                };
+                let header = Ipv6Header {
+                    traffic_class,
+                    flow_label: Ipv6FlowLabel::try_new(0xf_0f0f).unwrap(),
+                    hop_limit,
+                    source,
+                    destination,
+                    ..Ipv6Header::default()
+                };
+                IpHeaders::Ipv6(header, extensions(options, *fragment))
+            }
+        }
+    }
+}
+
+impl Quote {
+    /// The quoted probe as it was sent, and where its transport header begins.
+    fn probe(&self) -> (Vec<u8>, usize) {
+        let mut bytes = Vec::new();
+        let builder = PacketBuilder::ip(self.ip.headers(1, 0, true));
+        let [source, destination] = self.ports;
         let echo = IcmpEchoHeader {
-            id: self.id,
-            seq: self.sequence,
+            id: source,
+            seq: self.number as u16,
         };
-        let builder = PacketBuilder::ip(headers);
-        let written = match (&self.ip, self.is_reply) {
-            (IpRecipe::V4 { .. }, true) => builder
-                .icmpv4(Icmpv4Type::EchoReply(echo))
-                .write(&mut inner, &self.payload),
-            (IpRecipe::V4 { .. }, false) => builder
-                .icmpv4(Icmpv4Type::EchoRequest(echo))
-                .write(&mut inner, &self.payload),
-            (IpRecipe::V6 { .. }, true) => builder
-                .icmpv6(Icmpv6Type::EchoReply(echo))
-                .write(&mut inner, &self.payload),
-            (IpRecipe::V6 { .. }, false) => builder
-                .icmpv6(Icmpv6Type::EchoRequest(echo))
-                .write(&mut inner, &self.payload),
+        let (written, transport_len) = match (self.protocol, self.ip.is_v6()) {
+            (1, _) => (
+                builder
+                    .udp(source, destination)
+                    .write(&mut bytes, &self.payload),
+                8,
+            ),
+            (2, _) => {
+                let segment = builder.tcp(source, destination, self.number, 9).syn();
+                (segment.write(&mut bytes, &self.payload), 20)
+            }
+            (kind, false) => {
+                let message = match kind {
+                    0 => Icmpv4Type::EchoRequest(echo),
+                    _ => Icmpv4Type::EchoReply(echo),
+                };
+                (builder.icmpv4(message).write(&mut bytes, &self.payload), 8)
+            }
+            (kind, true) => {
+                let message = match kind {
+                    0 => Icmpv6Type::EchoRequest(echo),
+                    _ => Icmpv6Type::EchoReply(echo),
+                };
+                (builder.icmpv6(message).write(&mut bytes, &self.payload), 8)
+            }
         };
         written.unwrap();
+        let transport_at = bytes.len() - self.payload.len() - transport_len;
+        (bytes, transport_at)
+    }
+
+    /// What the error carries behind its own header.
+    fn bytes(&self) -> Vec<u8> {
+        let (mut bytes, transport_at) = self.probe();
+        if let Some(cut) = &self.cut {
+            let least = transport_at + 8;
+            bytes.truncate(least + cut.index(bytes.len() - least + 1));
+        }
+        bytes.resize(bytes.len() + self.zeros, 0);
+        bytes
+    }
+
+    /// What an error at `at` says of the probe.
+    fn expected(&self, mut answer: Answer, at: usize) -> Packet {
+        if self.ip.fragment().0 != 0 || self.protocol == 3 {
+            return Packet::NotOurs;
+        }
+        let (probe, transport_at) = self.probe();
+        let word = |offset| {
+            let at = transport_at + offset;
+            u16::from_be_bytes([probe[at], probe[at + 1]])
+        };
+        let [source, destination] = self.ports;
+        let (protocol, [identifier, port], number, checksum) = match self.protocol {
+            0 => {
+                let number = Some(self.number & 0xffff);
+                (self.ip.icmp(), [source, 0], number, word(2))
+            }
+            1 => (PROTOCOL_UDP, [source, destination], None, word(6)),
+            _ => {
+                let ports = [source, destination];
+                (PROTOCOL_TCP, ports, Some(self.number), 0)
+            }
+        };
+        answer.key = FlowKey {
+            address: self.ip.peer(),
+            identifier,
+            port,
+            protocol,
+            reserved: 0,
+        };
+        answer.number = number;
+        answer.checksum = checksum;
+        answer.payload_at = at + transport_at + 8;
+        answer.payload_len = probe.len().min(self.bytes().len()) - transport_at - 8;
+        Packet::Answer(answer)
+    }
+}
+
+impl Recipe {
+    fn build(&self) -> Vec<u8> {
         let mut types: Vec<EtherType> = self
             .vlans
             .iter()
@@ -79,7 +252,11 @@ impl Recipe {
                 }
             })
             .collect();
-        types.push(ethertype);
+        types.push(if self.ip.is_v6() {
+            EtherType::IPV6
+        } else {
+            EtherType::IPV4
+        });
         let ethernet = Ethernet2Header {
             source: [2, 0, 0, 0, 0, 1],
             destination: [2, 0, 0, 0, 0, 2],
@@ -94,74 +271,149 @@ impl Recipe {
             };
             bytes.extend_from_slice(&tag.to_bytes());
         }
-        bytes.extend_from_slice(&inner);
+        bytes.extend_from_slice(&self.ip_packet());
         bytes.extend_from_slice(&self.padding);
         bytes
     }
 
-    fn ip_headers(&self) -> (IpHeaders, EtherType) {
-        match &self.ip {
-            IpRecipe::V4 {
-                source,
-                option_words,
-                fragment,
+    fn ip_packet(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let headers = self.ip.headers(self.hop_limit, self.traffic_class, false);
+        let builder = PacketBuilder::ip(headers);
+        let is_v6 = self.ip.is_v6();
+        let written = match &self.body {
+            Body::Echo {
+                is_reply,
+                id,
+                sequence,
             } => {
-                let to = [192, 0, 2, 1];
-                let mut header =
-                    Ipv4Header::new(0, self.hop_limit, IpNumber::ICMP, *source, to).unwrap();
-                header.dscp = (self.traffic_class >> 2).try_into().unwrap();
-                header.ecn = (self.traffic_class & 3).try_into().unwrap();
-                let options = vec![1; usize::from(*option_words) * 4]; // "no operation"
-                header.options = Ipv4Options::try_from(&options[..]).unwrap();
-                if let Some((offset, more)) = fragment {
-                    header.fragment_offset = IpFragOffset::try_new(*offset).unwrap();
-                    header.more_fragments = *more;
-                }
-                (IpHeaders::Ipv4(header, Default::default()), EtherType::IPV4)
-            }
-            IpRecipe::V6 {
-                source,
-                options,
-                fragment,
-            } => {
-                let header = Ipv6Header {
-                    traffic_class: self.traffic_class,
-                    flow_label: Ipv6FlowLabel::try_new(0xf_0f0f).unwrap(),
-                    hop_limit: self.hop_limit,
-                    source: *source,
-                    destination: [0xfd; 16],
-                    ..Ipv6Header::default()
+                let echo = IcmpEchoHeader {
+                    id: *id,
+                    seq: *sequence,
                 };
-                let extensions = extensions(options, *fragment);
-                (IpHeaders::Ipv6(header, extensions), EtherType::IPV6)
+                match (is_v6, is_reply) {
+                    (false, true) => builder
+                        .icmpv4(Icmpv4Type::EchoReply(echo))
+                        .write(&mut bytes, &self.payload),
+                    (false, false) => builder
+                        .icmpv4(Icmpv4Type::EchoRequest(echo))
+                        .write(&mut bytes, &self.payload),
+                    (true, true) => builder
+                        .icmpv6(Icmpv6Type::EchoReply(echo))
+                        .write(&mut bytes, &self.payload),
+                    (true, false) => builder
+                        .icmpv6(Icmpv6Type::EchoRequest(echo))
+                        .write(&mut bytes, &self.payload),
+                }
             }
-        }
+            Body::Udp([source, destination]) => builder
+                .udp(*source, *destination)
+                .write(&mut bytes, &self.payload),
+            Body::Tcp {
+                ports: [source, destination],
+                bits: [syn, rst, ack],
+                acknowledgment,
+            } => {
+                let mut segment = builder.tcp(*source, *destination, 1, 2);
+                if *syn {
+                    segment = segment.syn();
+                }
+                if *rst {
+                    segment = segment.rst();
+                }
+                if *ack {
+                    segment = segment.ack(*acknowledgment);
+                }
+                segment.write(&mut bytes, &self.payload)
+            }
+            Body::Error {
+                icmp_type,
+                icmp_code,
+                quote,
+            } if is_v6 => builder
+                .icmpv6_raw(*icmp_type, *icmp_code, [0; 4])
+                .write(&mut bytes, &quote.bytes()),
+            Body::Error {
+                icmp_type,
+                icmp_code,
+                quote,
+            } => builder
+                .icmpv4_raw(*icmp_type, *icmp_code, [0; 4])
+                .write(&mut bytes, &quote.bytes()),
+        };
+        written.unwrap();
+        bytes
     }
 
+    /// What the parser must make of it, given the length of the whole frame.
     fn expected(&self, len: usize) -> Packet {
-        if self.is_fragment() || !self.is_reply {
+        if self.ip.fragment() != (0, false) {
             return Packet::NotOurs;
         }
-        let payload_at = len - self.padding.len() - self.payload.len();
-        let (source, protocol, icmp_type) = match &self.ip {
-            IpRecipe::V4 { source, .. } => {
-                let mapped = std::net::Ipv4Addr::from(*source).to_ipv6_mapped();
-                (mapped.octets(), PROTOCOL_ICMP, ICMP_ECHO_REPLY)
-            }
-            IpRecipe::V6 { source, .. } => (*source, PROTOCOL_ICMP6, ICMP6_ECHO_REPLY),
+        let payload_len = match &self.body {
+            Body::Error { quote, .. } => quote.bytes().len(),
+            _ => self.payload.len(),
         };
-        Packet::EchoReply(EchoReply {
-            source,
-            protocol,
-            icmp_type,
-            icmp_code: 0,
-            identifier: self.id,
-            sequence: self.sequence,
+        let payload_at = len - self.padding.len() - payload_len;
+        let mut answer = Answer {
+            kind: AnswerKind::Echo,
+            key: FlowKey {
+                address: self.ip.peer(),
+                identifier: 0,
+                port: 0,
+                protocol: self.ip.icmp(),
+                reserved: 0,
+            },
+            responder: self.ip.peer(),
             hop_limit: self.hop_limit,
             traffic_class: self.traffic_class,
+            icmp_type: 0,
+            icmp_code: 0,
+            number: None,
+            checksum: 0,
             payload_at,
-            payload_len: self.payload.len(),
-        })
+            payload_len,
+        };
+        match &self.body {
+            Body::Echo {
+                is_reply: false, ..
+            } => return Packet::NotOurs,
+            Body::Echo { id, sequence, .. } => {
+                answer.key.identifier = *id;
+                answer.number = Some(u32::from(*sequence));
+                answer.icmp_type = if self.ip.is_v6() { 129 } else { 0 };
+            }
+            Body::Udp([source, destination]) => {
+                answer.kind = AnswerKind::Datagram;
+                answer.key.protocol = PROTOCOL_UDP;
+                [answer.key.port, answer.key.identifier] = [*source, *destination];
+            }
+            Body::Tcp {
+                ports: [source, destination],
+                bits,
+                acknowledgment,
+            } => {
+                answer.kind = match bits {
+                    [false, true, _] => AnswerKind::Reset,
+                    [true, false, true] => AnswerKind::SynAck,
+                    _ => return Packet::NotOurs,
+                };
+                answer.key.protocol = PROTOCOL_TCP;
+                [answer.key.port, answer.key.identifier] = [*source, *destination];
+                answer.number = bits[2].then_some(acknowledgment.wrapping_sub(1));
+                [answer.payload_at, answer.payload_len] = [0, 0];
+            }
+            Body::Error {
+                icmp_type,
+                icmp_code,
+                quote,
+            } => {
+                answer.kind = AnswerKind::IcmpError;
+                [answer.icmp_type, answer.icmp_code] = [*icmp_type, *icmp_code];
+                return quote.expected(answer, payload_at);
+            }
+        }
+        Packet::Answer(answer)
     }
 }
 
@@ -200,50 +452,99 @@ fn extensions(options: &[(u8, u8)], fragment: Option<(u16, bool)>) -> Ipv6Extens
 
 fn fragment() -> impl Strategy<Value = Option<(u16, bool)>> {
     prop_oneof![
-        3 => Just(None),
-        1 => (0..4_u16, any::<bool>()).prop_map(Some),
+        4 => Just(None),
+        1 => (0..2_u16, any::<bool>()).prop_map(Some),
         1 => (0..0x2000_u16, any::<bool>()).prop_map(Some),
     ]
 }
 
-fn ip() -> impl Strategy<Value = IpRecipe> {
-    let v4 = (any::<[u8; 4]>(), 0..=10_u8, fragment()).prop_map(|(source, words, fragment)| {
+fn ip_v4() -> impl Strategy<Value = IpRecipe> {
+    (any::<[u8; 4]>(), 0..=10_u8, fragment()).prop_map(|(peer, option_words, fragment)| {
         IpRecipe::V4 {
-            source,
-            option_words: words,
+            peer,
+            option_words,
             fragment,
         }
-    });
+    })
+}
+
+fn ip_v6() -> impl Strategy<Value = IpRecipe> {
     let options = prop::collection::vec((0..5_u8, 0..4_u8), 0..6);
-    let v6 = (any::<[u8; 16]>(), options, fragment()).prop_map(|(source, options, fragment)| {
-        IpRecipe::V6 {
-            source,
-            options,
-            fragment,
-        }
-    });
-    prop_oneof![v4, v6]
+    (any::<[u8; 16]>(), options, fragment()).prop_map(|(peer, options, fragment)| IpRecipe::V6 {
+        peer,
+        options,
+        fragment,
+    })
+}
+
+/// A packet's own header, and one to quote.
+fn ips() -> impl Strategy<Value = [IpRecipe; 2]> {
+    prop_oneof![[ip_v4(), ip_v4()].boxed(), [ip_v6(), ip_v6()].boxed(),]
 }
 
 prop_compose! {
-    fn recipe()(
-        vlans in prop::collection::vec((any::<bool>(), 0..4096_u16), 0..=2),
-        ip in ip(),
-        hop_limit: u8,
-        traffic_class: u8,
-        is_reply in prop::bool::weighted(0.8),
-        id: u16,
-        sequence: u16,
-        payload in prop::collection::vec(any::<u8>(), 0..80),
-        padding in prop::collection::vec(any::<u8>(), 0..46),
-    ) -> Recipe {
-        Recipe { vlans, ip, hop_limit, traffic_class, is_reply, id, sequence, payload, padding }
+    fn quote(ip: IpRecipe)(
+        protocol in 0..4_u8,
+        ports: [u16; 2],
+        number: u32,
+        payload in prop::collection::vec(any::<u8>(), 0..40),
+        cut in prop::option::of(any::<Index>()),
+        zeros in prop_oneof![Just(0), 0..100_usize],
+    ) -> Quote {
+        Quote { ip: ip.clone(), protocol, ports, number, payload, cut, zeros }
     }
 }
 
-/// What etherparse takes the packet for: an echo reply's identifier, sequence and payload; `None`
-/// where it is another packet; `Err` where it does not say or follows another rule than we do.
-fn oracle(bytes: &[u8]) -> Result<Option<(u16, u16, usize)>, ()> {
+fn body(is_v6: bool, quoted: IpRecipe) -> impl Strategy<Value = Body> {
+    let icmp_type = if is_v6 {
+        prop::sample::select(vec![1_u8, 2, 3, 4])
+    } else {
+        prop::sample::select(vec![3_u8, 4, 11, 12])
+    };
+    prop_oneof![
+        2 => (prop::bool::weighted(0.8), any::<u16>(), any::<u16>())
+            .prop_map(|(is_reply, id, sequence)| Body::Echo { is_reply, id, sequence }),
+        1 => any::<[u16; 2]>().prop_map(Body::Udp),
+        2 => (any::<[u16; 2]>(), any::<[bool; 3]>(), any::<u32>())
+            .prop_map(|(ports, bits, acknowledgment)| Body::Tcp { ports, bits, acknowledgment }),
+        4 => (icmp_type, any::<u8>(), quote(quoted))
+            .prop_map(|(icmp_type, icmp_code, quote)| Body::Error { icmp_type, icmp_code, quote }),
+    ]
+}
+
+fn recipe() -> impl Strategy<Value = Recipe> {
+    ips().prop_flat_map(|[ip, quoted]| {
+        let vlans = prop::collection::vec((any::<bool>(), 0..4096_u16), 0..=2);
+        let payload = prop::collection::vec(any::<u8>(), 0..80);
+        let padding = prop::collection::vec(any::<u8>(), 0..46);
+        let body = body(ip.is_v6(), quoted);
+        (vlans, body, any::<[u8; 2]>(), payload, padding).prop_map(
+            move |(vlans, body, [hop_limit, traffic_class], payload, padding)| Recipe {
+                vlans,
+                ip: ip.clone(),
+                hop_limit,
+                traffic_class,
+                body,
+                payload,
+                padding,
+            },
+        )
+    })
+}
+
+/// What both parsers can tell of an answer: its kind, identifier and port, the number, and the
+/// length of the payload unless it is a quote.
+type Summary = (AnswerKind, [u16; 2], Option<u32>, Option<usize>);
+
+fn summary(answer: &Answer) -> Summary {
+    let payload_len = answer.has_payload().then_some(answer.payload_len);
+    let ports = [answer.key.identifier, answer.key.port];
+    (answer.kind, ports, answer.number, payload_len)
+}
+
+/// What etherparse takes the packet for; `None` where it is no answer; `Err` where it does not say
+/// or follows another rule than we do.
+fn oracle(bytes: &[u8]) -> Result<Option<Summary>, ()> {
     let sliced = SlicedPacket::from_ethernet(bytes).map_err(drop)?;
     let only_vlans = sliced
         .link_exts
@@ -253,26 +554,81 @@ fn oracle(bytes: &[u8]) -> Result<Option<(u16, u16, usize)>, ()> {
     if !only_vlans || sliced.link_exts.len() > VLAN_TAGS_MAX || has_old_tag(bytes) {
         return Err(());
     }
-    // A payload length of zero is a jumbogram to etherparse, RFC 2675, and an empty packet to us.
-    if let Some(NetSlice::Ipv6(ip)) = &sliced.net
-        && ip.header().payload_length() == 0
-    {
-        return Err(());
-    }
-    let (kind, wanted, rest, payload) = match sliced.transport.ok_or(())? {
-        TransportSlice::Icmpv4(icmp) => {
-            let len = icmp.slice().len() - 8;
-            (icmp.type_u8(), ICMP_ECHO_REPLY, icmp.bytes5to8(), len)
-        }
-        TransportSlice::Icmpv6(icmp) => {
-            let len = icmp.slice().len() - 8;
-            (icmp.type_u8(), ICMP6_ECHO_REPLY, icmp.bytes5to8(), len)
-        }
-        _ => return Ok(None),
+    let is_v6 = match &sliced.net {
+        // A payload length of zero is a jumbogram to etherparse, RFC 2675, and nothing to us.
+        Some(NetSlice::Ipv6(ip)) if ip.header().payload_length() == 0 => return Err(()),
+        Some(NetSlice::Ipv6(_)) => true,
+        _ => false,
     };
-    let id = u16::from_be_bytes([rest[0], rest[1]]);
-    let sequence = u16::from_be_bytes([rest[2], rest[3]]);
-    Ok((kind == wanted).then_some((id, sequence, payload)))
+    match sliced.transport.ok_or(())? {
+        TransportSlice::Icmpv4(icmp) if !is_v6 => oracle_of_icmp(icmp.slice(), is_v6),
+        TransportSlice::Icmpv6(icmp) if is_v6 => oracle_of_icmp(icmp.slice(), is_v6),
+        // Linux takes a length of zero for the rest of the packet, and so does etherparse.
+        TransportSlice::Udp(udp) if udp.length() == 0 => Err(()),
+        TransportSlice::Udp(udp) => {
+            let ports = [udp.destination_port(), udp.source_port()];
+            let payload_len = usize::from(udp.length()) - 8;
+            Ok(Some((AnswerKind::Datagram, ports, None, Some(payload_len))))
+        }
+        TransportSlice::Tcp(tcp) => {
+            let kind = match (tcp.syn(), tcp.rst(), tcp.ack()) {
+                (false, true, _) => AnswerKind::Reset,
+                (true, false, true) => AnswerKind::SynAck,
+                _ => return Ok(None),
+            };
+            let ports = [tcp.destination_port(), tcp.source_port()];
+            let number = tcp
+                .ack()
+                .then_some(tcp.acknowledgment_number().wrapping_sub(1));
+            Ok(Some((kind, ports, number, None)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn oracle_of_icmp(message: &[u8], is_v6: bool) -> Result<Option<Summary>, ()> {
+    let word = |at| u16::from_be_bytes([message[at], message[at + 1]]);
+    match (is_v6, message[0]) {
+        (false, 0) | (true, 129) => {
+            let number = Some(u32::from(word(6)));
+            let summary = (
+                AnswerKind::Echo,
+                [word(4), 0],
+                number,
+                Some(message.len() - 8),
+            );
+            Ok(Some(summary))
+        }
+        (false, 3 | 4 | 11 | 12) | (true, 1..=4) => oracle_of_quote(&message[8..], is_v6).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Only whole transport headers are seen by etherparse, and those of first fragments are not.
+fn oracle_of_quote(bytes: &[u8], is_v6: bool) -> Result<Summary, ()> {
+    let sliced = LaxSlicedPacket::from_ip(bytes).map_err(drop)?;
+    match &sliced.net {
+        Some(LaxNetSlice::Ipv4(_)) if !is_v6 => {}
+        Some(LaxNetSlice::Ipv6(ip)) if is_v6 && ip.header().payload_length() >= 8 => {}
+        _ => return Err(()),
+    }
+    let (ports, number) = match sliced.transport.ok_or(())? {
+        TransportSlice::Udp(udp) => ([udp.source_port(), udp.destination_port()], None),
+        TransportSlice::Tcp(tcp) => {
+            let ports = [tcp.source_port(), tcp.destination_port()];
+            (ports, Some(tcp.sequence_number()))
+        }
+        TransportSlice::Icmpv4(icmp) if !is_v6 => match icmp.icmp_type() {
+            Icmpv4Type::EchoRequest(echo) => ([echo.id, 0], Some(u32::from(echo.seq))),
+            _ => return Err(()),
+        },
+        TransportSlice::Icmpv6(icmp) if is_v6 => match icmp.icmp_type() {
+            Icmpv6Type::EchoRequest(echo) => ([echo.id, 0], Some(u32::from(echo.seq))),
+            _ => return Err(()),
+        },
+        _ => return Err(()),
+    };
+    Ok((AnswerKind::IcmpError, ports, number, None))
 }
 
 fn has_old_tag(bytes: &[u8]) -> bool {
@@ -284,17 +640,16 @@ fn has_old_tag(bytes: &[u8]) -> bool {
 /// The one check of mutants: no panic, and no disagreement where the oracle has an opinion.
 fn check_against_oracle(bytes: &[u8]) {
     let parsed = parse(bytes);
-    if let Packet::EchoReply(reply) = parsed {
-        assert!(reply.payload_at + reply.payload_len <= bytes.len());
+    if let Packet::Answer(answer) = parsed {
+        assert!(answer.payload_at + answer.payload_len <= bytes.len());
     }
     let Ok(expected) = oracle(bytes) else { return };
     match (parsed, expected) {
-        (Packet::EchoReply(reply), Some(expected)) => {
-            let ours = (reply.identifier, reply.sequence, reply.payload_len);
-            assert_eq!(ours, expected, "{bytes:02x?}");
+        (Packet::Answer(answer), Some(expected)) => {
+            assert_eq!(summary(&answer), expected, "{bytes:02x?}");
         }
-        (Packet::EchoReply(_), None) => panic!("etherparse: no echo reply: {bytes:02x?}"),
-        (_, Some(_)) => panic!("etherparse: an echo reply, we: {parsed:?}: {bytes:02x?}"),
+        (Packet::Answer(_), None) => panic!("etherparse: no answer: {bytes:02x?}"),
+        (_, Some(expected)) => panic!("etherparse: {expected:?}, we: {parsed:?}: {bytes:02x?}"),
         (_, None) => {}
     }
 }
@@ -320,7 +675,7 @@ proptest! {
         headers_only: bool,
     ) {
         let mut bytes = recipe.build();
-        let reach = if headers_only { bytes.len().min(60) } else { bytes.len() };
+        let reach = if headers_only { bytes.len().min(110) } else { bytes.len() };
         for (index, byte) in changes {
             bytes[index.index(reach)] = byte;
         }
@@ -328,16 +683,16 @@ proptest! {
     }
 
     #[test]
-    fn a_reply_cut_anywhere_is_malformed(recipe in recipe()) {
+    fn an_answer_cut_anywhere_is_malformed(recipe in recipe()) {
         let bytes = recipe.build();
-        let Packet::EchoReply(reply) = parse(&bytes[..]) else { return Ok(()) };
+        let whole @ Packet::Answer(_) = parse(&bytes[..]) else { return Ok(()) };
         for len in 0..bytes.len() {
             let cut = parse(&bytes[..len]);
-            if len < reply.payload_at + reply.payload_len {
+            if len < bytes.len() - recipe.padding.len() {
                 prop_assert_eq!(cut, Packet::Malformed, "of {} bytes", len);
             } else {
                 // Only Ethernet's padding is missing.
-                prop_assert_eq!(cut, Packet::EchoReply(reply));
+                prop_assert_eq!(cut, whole);
             }
         }
     }
@@ -368,7 +723,7 @@ fn a_seventh_extension_header_is_not_ours() {
             bytes.extend_from_slice(&[next, 0, 1, 4, 0, 0, 0, 0]);
         }
         bytes.extend_from_slice(&[ICMP6_ECHO_REPLY, 0, 0, 0, 0, 1, 0, 2]);
-        let is_reply = matches!(parse(&bytes[..]), Packet::EchoReply(_));
+        let is_reply = matches!(parse(&bytes[..]), Packet::Answer(_));
         assert_eq!(
             is_reply,
             usize::from(count) <= EXTENSIONS_MAX,

@@ -19,6 +19,7 @@ First steps (as root: sending raw packets needs it):
   pinger ping 192.0.2.1                    five probes, a line for each reply
   pinger run 192.0.2.1 example.org         every second, until Ctrl-C
   pinger run --interval 100ms 10.0.0.0/24  a whole network, ten times a second
+  pinger ping tcp://example.org:443        does the web server take connections?
   pinger sql \"SHOW TABLES\"                 ask the store what it has
 
 `pinger run --help` explains all settings. Times are written with their unit:
@@ -32,6 +33,8 @@ Examples:
   pinger run -i eth0 192.0.2.1 2001:db8::1      two hosts through eth0
   pinger run --interval 10ms --duration 1m 10.0.0.1-10.0.0.50
   pinger run -f hosts.txt --store none          a list of hosts, nothing kept
+  pinger run tcp://192.0.2.1:443 udp://[2001:db8::1]:7    ports, by TCP and UDP
+  pinger run --protocol tcp --port 22 10.0.0.0/24         one port of many hosts
   pinger run --config pinger.toml               all settings from a file
   pinger run --store http://me@db:8123/net DEST results into your ClickHouse
   pinger run --duration 10s --format json DEST  one JSON object, for scripts
@@ -52,6 +55,7 @@ pub(super) const AFTER_PING: &str = "\
 Examples:
   pinger ping 192.0.2.1 example.org
   pinger ping -c 100 --interval 10ms -s 1400 192.0.2.1
+  pinger ping --dscp 46 --data hello udp://192.0.2.1:7
 
 Nothing is kept; `pinger run` keeps results. -i names the interface here, the
 interval is --interval with a unit, such as 200ms.

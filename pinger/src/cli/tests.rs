@@ -73,6 +73,30 @@ fn every_option_of_run_arrives() {
 }
 
 #[test]
+fn every_option_of_a_probe_arrives() {
+    let found = options(
+        "ping --protocol udp --port 7 --data hello -s 12 --dscp 46 --fragment --from eth1 \
+         192.0.2.1 udp://192.0.2.2:9",
+    );
+    let [first, second] = &found.destinations[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!((first.protocol, first.port), (ProtocolName::Udp, 7));
+    assert_eq!((second.protocol, second.port), (ProtocolName::Udp, 9));
+    assert_eq!(first.data.as_deref(), Some(&b"hello"[..]));
+    assert_eq!((first.size, first.traffic_class), (12, 0xb8));
+    assert!(!first.dont_fragment);
+    assert_eq!(
+        first.from,
+        Some(destination::From::Interface("eth1".into()))
+    );
+    let tos = options("run --tos 3 --from 192.0.2.9 192.0.2.1");
+    assert_eq!(tos.destinations[0].traffic_class, 3);
+    let address = destination::From::Address([192, 0, 2, 9].into());
+    assert_eq!(tos.destinations[0].from, Some(address));
+}
+
+#[test]
 fn ping_is_short_and_keeps_nothing() {
     let found = options("ping 192.0.2.1");
     assert_eq!((found.count, found.format), (Some(5), Format::Replies));
@@ -115,7 +139,7 @@ fn other_commands() {
 }
 
 /// Command line, beginning of what is said, part of the advice.
-const MISTAKES: [(&str, &str, &str); 19] = [
+const MISTAKES: [(&str, &str, &str); 24] = [
     (
         "rnu 10.0.0.1",
         "there is no command \"rnu\"",
@@ -188,6 +212,27 @@ const MISTAKES: [(&str, &str, &str); 19] = [
         "alone: a.example",
     ),
     (
+        "run tcp://a:99999",
+        "\"tcp://a:99999\": the port \"99999\"",
+        "tcp://example.org:443",
+    ),
+    (
+        "ping --protocol upd a",
+        "--protocol: \"upd\" is not a choice",
+        "Did you mean udp?",
+    ),
+    (
+        "ping --data= a",
+        "--data: there is no data in it",
+        "1 to 3,456 bytes",
+    ),
+    (
+        "ping --tos 1 --dscp 2 a",
+        "--tos and --dscp cannot both be given",
+        "See `pinger ping --help`.",
+    ),
+    ("ping -Q 1 a", "there is no option -Q", "--tos N"),
+    (
         "run --data-dir= a",
         "--data-dir <DIR> needs a value",
         "pinger run --help",
@@ -250,7 +295,14 @@ fn help_names_the_limits_and_defaults_of_the_code() {
         ),
         format!("{} and at most 32,000 intervals", times(&value::TIMEOUT_NS)),
         format!("[default: {}, or 32,000", show(value::TIMEOUT_DEFAULT_NS)),
-        format!("{} [default: {}]", range(&value::SIZE), value::SIZE_DEFAULT),
+        format!(
+            "{}; tcp has none [default: {}, or",
+            range(&value::SIZE),
+            value::SIZE_DEFAULT
+        ),
+        format!("names none, {}", range(&value::PORT)),
+        format!("traffic class), {} [default: 0]", range(&value::TOS)),
+        format!("upper six bits, {}", range(&value::DSCP)),
         format!("{} [default: {}]", range(&value::TTL), value::TTL_DEFAULT),
         format!(
             "[default: {}, with --flood {}]",
@@ -264,7 +316,7 @@ fn help_names_the_limits_and_defaults_of_the_code() {
         assert!(help.contains(&text), "{text:?} is not in the help:\n{help}");
     }
     assert_eq!(value::IN_FLIGHT_MAX, 32_000);
-    assert_eq!(crate::destination::MAX_DESTINATIONS, 1_048_576);
+    assert_eq!(destination::MAX_DESTINATIONS, 1_048_576);
 }
 
 /// The examples in the help texts are commands that work.

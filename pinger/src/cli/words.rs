@@ -12,7 +12,7 @@ use crate::mistake::{Mistake, nearest};
 const COMMANDS: [&str; 5] = ["run", "ping", "trace", "schema", "sql"];
 
 /// Flags of ping, fping and others that are called differently here.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 10] = [
     ("-I", "the interface is -i NAME"),
     ("-t", "the time to live is --ttl HOPS"),
     ("-m", "the time to live is --ttl HOPS"),
@@ -28,6 +28,8 @@ const ELSEWHERE: [(&str, &str); 8] = [
         "-p",
         "the interval is --interval TIME, with a unit: --interval 100ms",
     ),
+    ("-Q", "the type of service is --tos N"),
+    ("-S", "the source address is --from ADDRESS"),
     (
         "-g",
         "write blocks and ranges as destinations: 10.0.0.0/24 or 10.0.0.1-10.0.0.9",
@@ -65,6 +67,12 @@ pub fn explain(error: &clap::Error, command: Option<&str>) -> Mistake {
             format!("{argument} takes no value, but has {found:?}"),
             help,
         ),
+        ErrorKind::ArgumentConflict => {
+            let other = context(ContextKind::PriorArg);
+            let option = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
+            let both = format!("{} and {}", option(&argument), option(&other));
+            Mistake::new(format!("{both} cannot both be given"), help)
+        }
         ErrorKind::InvalidSubcommand => no_command(error, &help),
         ErrorKind::MissingRequiredArgument => Mistake::new(format!("{argument} is missing"), help),
         _ => {

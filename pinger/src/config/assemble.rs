@@ -1,18 +1,18 @@
 //! Settings of several places to one run: precedence, defaults, and the checks across settings.
 
-use std::collections::HashMap;
+mod probe;
+
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use super::value::{
-    BATCH_DEFAULT, BATCH_FLOOD, DATA_DIR_DEFAULT, IN_FLIGHT_MAX, INTERVAL_DEFAULT_NS, SIZE_DEFAULT,
-    TIMEOUT_DEFAULT_NS, TTL_DEFAULT,
-};
+use self::probe::Layers;
+use super::value::{BATCH_DEFAULT, BATCH_FLOOD, DATA_DIR_DEFAULT};
 use super::{
     Asked, DestinationSpec, Format, RunOptions, Settings, Source, StoreChoice, StoreOptions,
-    show_duration,
 };
-use crate::destination::{Form, MAX_DESTINATIONS, too_many};
+use crate::destination::{Form, MAX_DESTINATIONS, Written, too_many};
 use crate::mistake::{Mistake, Mistakes, counted};
+use crate::packet::{PAYLOADS_MAX, payload_key};
 
 /// One run out of what the command line, the config file and the command itself set.
 ///
@@ -22,7 +22,8 @@ use crate::mistake::{Mistake, Mistakes, counted};
 /// # Errors
 ///
 /// All mistakes that show only when settings meet: no destination, too many of them, an id given
-/// twice or to more than one, a timeout with too many probes in flight.
+/// twice or to more than one, a timeout with too many probes in flight, a protocol without what it
+/// needs or with what it has no use for, too many different payloads.
 pub fn assemble(
     command_line: &Settings,
     file: &Settings,
@@ -94,14 +95,18 @@ fn destinations(layers: &[&Settings; 3], mistakes: &mut Mistakes) -> Vec<Destina
              or in a list (-f FILE) or a config file (--config FILE).",
         ));
     }
+    let layers = Layers {
+        command_line,
+        file,
+        own,
+    };
     // Settings that no destination overrides are reported once, not once a destination.
-    let general = Asked::default();
-    let general_mistake = timing(&general, command_line, file, own).err();
+    let general_mistake = layers.general().err();
     mistakes.0.extend(
         general_mistake
             .clone()
-            .map(|mistake| match &file.timeout_place {
-                Some(place) if command_line.timeout_ns.is_none() => mistake.at(place),
+            .map(|mistake| match file.places.get("timeout") {
+                Some(place) if command_line.probe.timeout_ns.is_none() => mistake.at(place),
                 _ => mistake,
             }),
     );
@@ -116,30 +121,17 @@ fn destinations(layers: &[&Settings; 3], mistakes: &mut Mistakes) -> Vec<Destina
                 None => mistake,
             });
         };
-        match Form::parse(&asked.host) {
-            Ok(form) => {
-                count_total += form.count() as u128;
-                check_id(asked, &form, &mut first_with_id).unwrap_or_else(&mut complain);
+        let written = match Written::parse(&asked.host) {
+            Ok(written) => written,
+            Err(mistake) => {
+                complain(mistake);
+                continue;
             }
-            Err(mistake) => complain(mistake),
-        }
-        match timing(asked, command_line, file, own) {
-            Ok((interval_ns, timeout_ns)) => specs.push(DestinationSpec {
-                host: asked.host.clone(),
-                id: asked.id,
-                interval_ns,
-                timeout_ns,
-                size: command_line
-                    .size
-                    .or(asked.size)
-                    .or(file.size)
-                    .unwrap_or(SIZE_DEFAULT),
-                ttl: command_line
-                    .ttl
-                    .or(asked.ttl)
-                    .or(file.ttl)
-                    .unwrap_or(TTL_DEFAULT),
-            }),
+        };
+        count_total += written.form.count() as u128;
+        check_id(asked, &written.form, &mut first_with_id).unwrap_or_else(&mut complain);
+        match layers.spec(asked, &written) {
+            Ok(spec) => specs.push(spec),
             Err(mistake) if Some(&mistake) == general_mistake.as_ref() => {}
             Err(mistake) => complain(mistake),
         }
@@ -149,7 +141,31 @@ fn destinations(layers: &[&Settings; 3], mistakes: &mut Mistakes) -> Vec<Destina
             .0
             .push(too_many("the destinations together are", count_total));
     }
+    mistakes.0.extend(layers.useless(&specs));
+    mistakes.0.extend(check_payloads(&specs).err());
     specs
+}
+
+/// The kernel program compares answers with so many payloads at most.
+fn check_payloads(specs: &[DestinationSpec]) -> Result<(), Mistake> {
+    let distinct: HashSet<_> = specs
+        .iter()
+        .map(|spec| payload_key(spec.data.as_deref(), spec.size))
+        .collect();
+    if distinct.len() <= PAYLOADS_MAX {
+        return Ok(());
+    }
+    Err(Mistake::new(
+        format!(
+            "the destinations have {}, too many for one run",
+            counted(distinct.len() as u128, "different payload")
+        ),
+        format!(
+            "One run can have {} at most. Payloads differ by data and by size, those without\n\
+             data never. Give more destinations the same, or split them over several probers.",
+            counted(PAYLOADS_MAX as u128, "payload")
+        ),
+    ))
 }
 
 /// An id belongs to one destination only.
@@ -179,46 +195,6 @@ fn check_id<'a>(
             "Give each destination its own id, or leave ids out.",
         )),
     }
-}
-
-/// Interval and timeout of a destination, nanoseconds.
-fn timing(
-    asked: &Asked,
-    command_line: &Settings,
-    file: &Settings,
-    own: &Settings,
-) -> Result<(u64, u64), Mistake> {
-    let interval_ns = command_line
-        .interval_ns
-        .or(asked.interval_ns)
-        .or(file.interval_ns)
-        .or(own.interval_ns)
-        .unwrap_or(INTERVAL_DEFAULT_NS);
-    let timeout_longest_ns = interval_ns.saturating_mul(IN_FLIGHT_MAX);
-    let given = command_line
-        .timeout_ns
-        .or(asked.timeout_ns)
-        .or(file.timeout_ns)
-        .or(own.timeout_ns);
-    let timeout_ns = given.unwrap_or(TIMEOUT_DEFAULT_NS.min(timeout_longest_ns));
-    if timeout_ns <= timeout_longest_ns {
-        return Ok((interval_ns, timeout_ns));
-    }
-    let interval_shortest_us = timeout_ns.div_ceil(IN_FLIGHT_MAX).div_ceil(1_000);
-    Err(Mistake::new(
-        format!(
-            "timeout {} is too long for interval {}: {} would be in flight",
-            show_duration(timeout_ns),
-            show_duration(interval_ns),
-            counted(u128::from(timeout_ns.div_ceil(interval_ns)), "probe"),
-        ),
-        format!(
-            "An ICMP sequence has 16 bits, so at most {} can be in flight at once.\n\
-             Use a timeout of at most {}, or an interval of at least {interval_shortest_us}us.",
-            counted(u128::from(IN_FLIGHT_MAX), "probe"),
-            show_duration(timeout_longest_ns),
-        ),
-    ))
 }
 
 #[cfg(test)]

@@ -10,20 +10,16 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Asked, Settings, Text, value};
-use crate::destination::Form;
+use super::{Asked, ProbeSettings, Settings, Text, value};
+use crate::destination::Written;
 use crate::mistake::{Mistake, Mistakes, listed, nearest};
 
 type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
 type Value<'i> = Spanned<DeValue<'i>>;
 
 /// Keys at the top of the file.
-const GENERAL_KEYS: [&str; 18] = [
+const GENERAL_KEYS: [&str; 14] = [
     "interface",
-    "interval",
-    "timeout",
-    "size",
-    "ttl",
     "count",
     "duration",
     "flood",
@@ -43,7 +39,22 @@ const SOURCE_KEYS: [&str; 4] = ["id", "location", "host", "sourceid"];
 /// Keys of `[store]`.
 const STORE_KEYS: [&str; 4] = ["to", "port", "password_file", "data_dir"];
 /// Keys of a `[[destination]]`.
-const DESTINATION_KEYS: [&str; 6] = ["host", "id", "interval", "timeout", "size", "ttl"];
+const DESTINATION_KEYS: [&str; 3] = ["host", "id", "interface"];
+/// Keys of both, what shapes probes: at the top for all destinations, in a table for one.
+const PROBE_KEYS: [&str; 12] = [
+    "protocol",
+    "port",
+    "interval",
+    "timeout",
+    "size",
+    "ttl",
+    "data",
+    "data_hex",
+    "tos",
+    "dscp",
+    "dont_fragment",
+    "from",
+];
 
 /// Reads a config file's text.
 ///
@@ -109,13 +120,6 @@ impl Reader<'_> {
         for (key, value) in table {
             match &**key.get_ref() {
                 "interface" => settings.interface = self.text(key, value, value::interface),
-                "interval" => settings.interval_ns = self.time(key, value, value::interval),
-                "timeout" => {
-                    settings.timeout_ns = self.time(key, value, value::timeout);
-                    settings.timeout_place = Some(self.place(value.span().start));
-                }
-                "size" => settings.size = self.number(key, value, value::size),
-                "ttl" => settings.ttl = self.number(key, value, value::ttl),
                 "count" => settings.count = self.number(key, value, value::count),
                 "duration" => settings.duration = self.time(key, value, value::duration),
                 "flood" => settings.flood = self.flag(key, value),
@@ -129,12 +133,67 @@ impl Reader<'_> {
                 "destination" => settings.destinations = self.destination_tables(key, value),
                 "source" => self.within("source", |r| r.source(key, value, &mut settings)),
                 "store" => self.within("store", |r| r.store(key, value, &mut settings)),
-                _ => self.unknown_key(key, &GENERAL_KEYS),
+                _ => match self.probe(key, value, &mut settings.probe) {
+                    Some(known) => {
+                        let place = self.place(value.span().start);
+                        settings.places.insert(known, place);
+                    }
+                    None => self.unknown_key(key, &[&GENERAL_KEYS[..], &PROBE_KEYS].concat()),
+                },
             }
         }
         // Tables first: where both name an address, the one with own settings stands.
         settings.destinations.extend(short_list);
         settings
+    }
+
+    /// Reads one of [`PROBE_KEYS`] and returns it; `None` if it is another key.
+    fn probe(
+        &mut self,
+        key: &Key<'_>,
+        value: &Value<'_>,
+        probe: &mut ProbeSettings,
+    ) -> Option<&'static str> {
+        let known = PROBE_KEYS
+            .into_iter()
+            .find(|known| known == key.get_ref())?;
+        match known {
+            "protocol" => probe.protocol = self.text(key, value, value::protocol),
+            "port" => probe.port = self.number(key, value, value::port),
+            "interval" => probe.interval_ns = self.time(key, value, value::interval),
+            "timeout" => probe.timeout_ns = self.time(key, value, value::timeout),
+            "size" => probe.size = self.number(key, value, value::size),
+            "ttl" => probe.ttl = self.number(key, value, value::ttl),
+            "data" => {
+                let data = self.text(key, value, value::data);
+                self.one_of_two(key, "data_hex", data, &mut probe.data);
+            }
+            "data_hex" => {
+                let data = self.text(key, value, value::data_hex);
+                self.one_of_two(key, "data", data, &mut probe.data);
+            }
+            "tos" => {
+                let class = self.number(key, value, value::tos);
+                self.one_of_two(key, "dscp", class, &mut probe.traffic_class);
+            }
+            "dscp" => {
+                let class = self.number(key, value, value::dscp);
+                self.one_of_two(key, "tos", class, &mut probe.traffic_class);
+            }
+            "dont_fragment" => probe.dont_fragment = self.flag(key, value),
+            _ => probe.from = self.text(key, value, value::from),
+        }
+        Some(known)
+    }
+
+    /// Sets what two keys can set; TOML has each key only once, so a second time is the other's.
+    fn one_of_two<T>(&mut self, key: &Key<'_>, other: &str, new: Option<T>, old: &mut Option<T>) {
+        if old.is_some() {
+            let what = format!("{} and {other} say the same", key.get_ref());
+            self.complain(key.span(), Mistake::new(what, "Leave one of the two out."));
+        } else {
+            *old = new;
+        }
     }
 
     /// Reads one of the tables; what is complained of in it is told with its name.
@@ -250,11 +309,13 @@ impl Reader<'_> {
                     }
                 }
                 "id" => asked.id = self.number(key, value, value::id),
-                "interval" => asked.interval_ns = self.time(key, value, value::interval),
-                "timeout" => asked.timeout_ns = self.time(key, value, value::timeout),
-                "size" => asked.size = self.number(key, value, value::size),
-                "ttl" => asked.ttl = self.number(key, value, value::ttl),
-                _ => self.unknown_key(key, &DESTINATION_KEYS),
+                "interface" => asked.interface = self.text(key, value, value::interface),
+                _ => {
+                    if self.probe(key, value, &mut asked.probe).is_none() {
+                        let allowed = [&DESTINATION_KEYS[..], &PROBE_KEYS].concat();
+                        self.unknown_key(key, &allowed);
+                    }
+                }
             }
         }
         if !named {
@@ -368,6 +429,7 @@ impl Reader<'_> {
             ("source", &SOURCE_KEYS[..]),
             ("store", &STORE_KEYS),
             ("", &GENERAL_KEYS),
+            ("", &PROBE_KEYS),
         ];
         // "host" and "id" stand in two tables each; nobody misses them at the top by accident.
         let home = homes
@@ -417,7 +479,7 @@ impl Reader<'_> {
 }
 
 fn host(text: &str) -> Result<String, Mistake> {
-    Form::parse(text).map(|_| text.to_owned())
+    Written::parse(text).map(|_| text.to_owned())
 }
 
 #[cfg(test)]

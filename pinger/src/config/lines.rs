@@ -1,7 +1,7 @@
 //! A plain list of destinations: one a line, as fping reads them.
 
 use super::{Asked, Text};
-use crate::destination::Form;
+use crate::destination::Written;
 use crate::mistake::{Mistake, Mistakes};
 
 /// Reads a list: one destination a line; `#` begins a comment, empty lines are skipped.
@@ -25,7 +25,7 @@ pub fn destinations_of_list(list: &Text) -> Result<Vec<Asked>, Mistakes> {
                 format!("{second:?} follows the destination {host:?}"),
                 "Write one destination a line; a comment begins with #.",
             )),
-            None => Form::parse(host).map(drop),
+            None => Written::parse(host).map(drop),
         };
         match checked {
             Ok(()) => destinations.push(Asked {

@@ -3,14 +3,16 @@
 //! In: the text of one value. Out: the checked value, or the [`Mistake`] that names what is
 //! allowed. The limits are public so that help texts and tests can name them.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pinger_ebpf::layout::PAYLOAD_MAX;
 
 use super::duration::{self, NotADuration, show};
 use super::{Family, Format, StoreChoice};
-use crate::destination::ID_GIVEN_MAX;
+use crate::destination::{self, ID_GIVEN_MAX, ProtocolName};
 use crate::mistake::{Mistake, grouped, nearest};
 
 /// Interval when none is given.
@@ -21,8 +23,8 @@ pub const INTERVAL_NS: RangeInclusive<u64> = 10_000..=86_400_000_000_000;
 pub const TIMEOUT_DEFAULT_NS: u64 = 1_000_000_000;
 /// To 15 minutes: the flight table keeps round trips of up to 2^40 ns, which is 18 minutes.
 pub const TIMEOUT_NS: RangeInclusive<u64> = 10_000..=900_000_000_000;
-/// The most probes in flight to one destination: the ICMP sequence has 16 bits, of which the flight
-/// table uses half, so that an old answer and a new one differ.
+/// The most probes in flight to one destination: a sequence has 16 bits on the wire, of which the
+/// flight table uses half, so that an old answer and a new one differ.
 pub const IN_FLIGHT_MAX: u64 = 32_000;
 /// Payload bytes when none are given: as every ping since the first.
 pub const SIZE_DEFAULT: u16 = 56;
@@ -32,6 +34,12 @@ pub const SIZE: RangeInclusive<u64> = 0..=PAYLOAD_MAX as u64;
 pub const TTL_DEFAULT: u8 = 64;
 /// Times to live: a probe of 0 would not leave.
 pub const TTL: RangeInclusive<u64> = 1..=255;
+/// Types of service, traffic classes: a byte.
+pub const TOS: RangeInclusive<u64> = 0..=255;
+/// Codepoints of differentiated services: the upper 6 bits of that byte, RFC 2474.
+pub const DSCP: RangeInclusive<u64> = 0..=63;
+/// Ports.
+pub const PORT: RangeInclusive<u64> = 1..=u16::MAX as u64;
 /// Probes sent in one go unless flooding: each is stamped and kicked by itself.
 pub const BATCH_DEFAULT: u32 = 1;
 /// Probes sent in one go when flooding: one kick of AF_XDP handles 32 descriptors.
@@ -92,9 +100,84 @@ pub(crate) fn cpu(text: &str) -> Result<usize, Mistake> {
     number(text, CPU, "").map(|cpu| cpu as usize)
 }
 
-/// A TCP port.
+/// A port.
 pub(crate) fn port(text: &str) -> Result<u16, Mistake> {
-    number(text, 1..=u64::from(u16::MAX), "").map(|port| port as u16)
+    number(text, PORT, "").map(|port| port as u16)
+}
+
+/// A protocol by its name.
+pub(crate) fn protocol(text: &str) -> Result<ProtocolName, Mistake> {
+    let words = ProtocolName::WORDS.map(|(word, _)| word);
+    ProtocolName::from_word(text).ok_or_else(|| choice(text, &words, ""))
+}
+
+/// Type of service or traffic class, the whole byte.
+pub(crate) fn tos(text: &str) -> Result<u8, Mistake> {
+    number(text, TOS, "").map(|tos| tos as u8)
+}
+
+/// Codepoint of differentiated services, as the byte that holds it.
+pub(crate) fn dscp(text: &str) -> Result<u8, Mistake> {
+    number(text, DSCP, "").map(|dscp| (dscp as u8) << 2)
+}
+
+/// What a payload repeats, literally.
+pub(crate) fn data(text: &str) -> Result<Arc<[u8]>, Mistake> {
+    payload(text.as_bytes())
+}
+
+/// What a payload repeats, as pairs of hexadecimal digits; blanks between them are skipped.
+pub(crate) fn data_hex(text: &str) -> Result<Arc<[u8]>, Mistake> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_digit(16).map(|digit| digit as u8))
+        .collect();
+    match digits {
+        Some(digits) if digits.len() % 2 == 0 => {
+            let bytes: Vec<u8> = digits
+                .chunks(2)
+                .map(|pair| pair[0] << 4 | pair[1])
+                .collect();
+            payload(&bytes)
+        }
+        _ => Err(Mistake::new(
+            format!("{text:?} is not pairs of hexadecimal digits"),
+            "Write two digits a byte, for example \"00 ff 7e\".",
+        )),
+    }
+}
+
+fn payload(bytes: &[u8]) -> Result<Arc<[u8]>, Mistake> {
+    let what = match bytes.len() {
+        0 => "there is no data in it",
+        1..=PAYLOAD_MAX => return Ok(bytes.into()),
+        _ => "the data is too long",
+    };
+    let max = grouped(PAYLOAD_MAX as u128);
+    Err(Mistake::new(
+        what,
+        format!("Allowed: 1 to {max} bytes. Without data, a pattern of pinger's own is sent."),
+    ))
+}
+
+/// Where probes come from: an address, or an interface that has one.
+pub(crate) fn from(text: &str) -> Result<destination::From, Mistake> {
+    let wrong = |why: &str| {
+        Mistake::new(
+            format!("{text:?} {why}"),
+            "Name an address of this host, or an interface: `ip -brief address` lists both.",
+        )
+    };
+    match text.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(address) if address.is_multicast() || address.is_unspecified() => {
+            Err(wrong("is no address of a single host"))
+        }
+        Ok(address) => Ok(destination::From::Address(address)),
+        Err(_) => interface(text)
+            .map(destination::From::Interface)
+            .map_err(|_| wrong("is neither an address nor the name of an interface")),
+    }
 }
 
 /// One of the source's numbers.
@@ -308,7 +391,56 @@ mod tests {
     }
 
     #[test]
+    fn data_is_text_or_digits() {
+        assert_eq!(data("a b").as_deref(), Ok(&b"a b"[..]));
+        assert_eq!(data_hex("00fF 7e").as_deref(), Ok(&[0, 0xff, 0x7e][..]));
+        assert_eq!(
+            data(&"x".repeat(PAYLOAD_MAX)).map(|d| d.len()),
+            Ok(PAYLOAD_MAX)
+        );
+        refused(data(""), "no data", "1 to 3,456 bytes");
+        refused(data_hex(" "), "no data", "1 to 3,456 bytes");
+        refused(
+            data(&"x".repeat(PAYLOAD_MAX + 1)),
+            "too long",
+            "1 to 3,456 bytes",
+        );
+        for text in ["0", "0x00", "00 f", "gg", "+1"] {
+            refused(data_hex(text), "not pairs", "two digits a byte");
+        }
+    }
+
+    #[test]
+    fn classes_are_a_byte_or_its_upper_bits() {
+        assert_eq!((tos("0"), tos("255")), (Ok(0), Ok(255)));
+        assert_eq!((dscp("46"), dscp("63")), (Ok(0xb8), Ok(0xfc)));
+        refused(tos("256"), "256 is too large", "0 to 255");
+        refused(dscp("64"), "64 is too large", "0 to 63");
+    }
+
+    #[test]
+    fn probes_come_from_an_address_or_an_interface() {
+        use destination::From::{Address, Interface};
+        assert_eq!(from("192.0.2.1"), Ok(Address([192, 0, 2, 1].into())));
+        assert_eq!(from("::ffff:192.0.2.1"), Ok(Address([192, 0, 2, 1].into())));
+        assert_eq!(from("eth0"), Ok(Interface("eth0".into())));
+        refused(
+            from("::"),
+            "no address of a single host",
+            "ip -brief address",
+        );
+        refused(from("224.0.0.1"), "no address of a single", "ip -brief");
+        refused(from("192.0.2.1/24"), "is neither an address", "ip -brief");
+    }
+
+    #[test]
     fn choices() {
+        assert_eq!(protocol("UDP"), Ok(ProtocolName::Udp));
+        refused(
+            protocol("upd"),
+            "not a choice",
+            "Did you mean udp? Allowed: icmp, udp, tcp.",
+        );
         assert_eq!(format("live"), Ok(Format::Live));
         assert_eq!(family("ipv6"), Ok(Family::Ipv6));
         refused(

@@ -1,13 +1,101 @@
-//! The forms in which people write destinations: name, address, block, range.
+//! The forms in which people write destinations: name, address, block, range, each by itself or
+//! in a URL that tells protocol and port.
 //!
 //! In: one word. Out: a host name to look up, or the addresses it stands for. Looks nothing up.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::MAX_DESTINATIONS;
-use crate::mistake::{Mistake, counted};
+use super::{MAX_DESTINATIONS, ProtocolName};
+use crate::mistake::{Mistake, counted, grouped};
 
-/// What one word names.
+/// What one word says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The protocol, if it is a URL.
+    pub protocol: Option<ProtocolName>,
+    /// The port, if it is a URL that has one; never with ICMP, never 0.
+    pub port: Option<u16>,
+    /// Where to.
+    pub form: Form,
+    /// The part of the word that says where to.
+    pub host: String,
+}
+
+impl Written {
+    /// Reads one word: whatever [`Form::parse`] reads, or that as a URL.
+    ///
+    /// | form | stands for |
+    /// |---|---|
+    /// | `tcp://example.org:443`, `udp://192.0.2.1:53` | that port of that host |
+    /// | `udp://10.0.0.0/24:7`, `tcp://10.0.0.1-10.0.0.9:80` | that port of each host |
+    /// | `tcp://[2001:db8::1]:443`, `udp://[2001:db8::/120]:7` | the same, by IPv6 |
+    /// | `tcp://example.org` | a port that is told elsewhere |
+    /// | `icmp://example.org` | echo requests |
+    ///
+    /// # Errors
+    ///
+    /// A [`Mistake`] for anything else.
+    pub fn parse(word: &str) -> Result<Self, Mistake> {
+        let scheme = word.split_once("://");
+        let Some((protocol, rest)) =
+            scheme.and_then(|(scheme, rest)| Some((ProtocolName::from_word(scheme)?, rest)))
+        else {
+            return Ok(Self {
+                protocol: None,
+                port: None,
+                form: Form::parse(word)?,
+                host: word.to_owned(),
+            });
+        };
+        let at = |mistake: Mistake| mistake.at(format_args!("{word:?}"));
+        let (host, port) = split_port(rest);
+        let port = port.map(parse_port).transpose().map_err(at)?;
+        if port.is_some() && !protocol.has_port() {
+            return Err(Mistake::new(
+                format!("{word:?} names a port, and ICMP has none"),
+                format!("Leave the port out: icmp://{host}"),
+            ));
+        }
+        let form = Form::parse(host).map_err(at)?;
+        Ok(Self {
+            protocol: Some(protocol),
+            port,
+            form,
+            host: host.to_owned(),
+        })
+    }
+}
+
+/// What is before and behind the colon that a port follows. Colons within brackets, and those of
+/// a bare IPv6 address, are not it.
+fn split_port(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((host, port))
+            if !port.contains(']')
+                && (!host.contains(':') || host.ends_with(']') || host.contains("]/")) =>
+        {
+            (host, Some(port))
+        }
+        _ => (text, None),
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, Mistake> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse::<u16>() {
+        Ok(port) if digits && port > 0 => Ok(port),
+        _ => Err(Mistake::new(
+            format!(
+                "the port {text:?} is not a number from 1 to {}",
+                grouped(65_535)
+            ),
+            "A destination with a port is written like tcp://example.org:443 or\n\
+             udp://[2001:db8::1]:53.",
+        )),
+    }
+}
+
+/// What one word without protocol and port names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
     /// A host name: its address has to be looked up.
@@ -34,12 +122,16 @@ impl Form {
     /// | `2001:db8::/120` | the block without its first (subnet-router anycast) address; all of it from /127 on |
     /// | `10.0.0.1-10.0.0.9` | both ends and all between them |
     ///
+    /// Brackets around all of it change nothing.
+    ///
     /// # Errors
     ///
     /// A [`Mistake`] for anything else, for addresses that cannot answer an echo by themselves
     /// (multicast, broadcast, unspecified) or that need more than an address (IPv6 link-local),
     /// and for more than [`MAX_DESTINATIONS`] addresses.
     pub fn parse(word: &str) -> Result<Self, Mistake> {
+        let whole = word;
+        let word = unbracket(word);
         if let Some((address, prefix)) = word.split_once('/')
             && let Ok(address) = unbracket(address).parse()
         {
@@ -50,8 +142,7 @@ impl Form {
         {
             return Block::from_range(word, first, last).map(Self::Addresses);
         }
-        let bare = unbracket(word);
-        if let Ok(address) = bare.parse::<IpAddr>() {
+        if let Ok(address) = word.parse::<IpAddr>() {
             let address = address.to_canonical();
             check_address(address)?;
             return Ok(Self::Addresses(Block {
@@ -59,7 +150,7 @@ impl Form {
                 last: address,
             }));
         }
-        if let Some((address, _)) = bare.split_once('%')
+        if let Some((address, _)) = word.split_once('%')
             && address.parse::<Ipv6Addr>().is_ok()
         {
             return Err(Mistake::new(
@@ -67,8 +158,8 @@ impl Form {
                 "Use the host's global or unique local IPv6 address, or its IPv4 address.",
             ));
         }
-        check_host(word)?;
-        Ok(Self::Host(word.to_owned()))
+        check_host(whole)?;
+        Ok(Self::Host(whole.to_owned()))
     }
 
     /// How many destinations it becomes.
@@ -209,20 +300,30 @@ pub fn check_address(address: IpAddr) -> Result<(), Mistake> {
 /// Refuses words that the resolver would misread or could never find.
 fn check_host(word: &str) -> Result<(), Mistake> {
     const FORMS: &str = "A destination is a host name (example.org), an address (192.0.2.1, \
-                         2001:db8::1),\na block (10.0.0.0/24) or a range (10.0.0.1-10.0.0.9).";
+                         2001:db8::1),\na block (10.0.0.0/24) or a range (10.0.0.1-10.0.0.9),\n\
+                         each also with protocol and port (tcp://example.org:443).";
     let wrong = |why: &str, advice: String| Err(Mistake::new(format!("{word:?} {why}"), advice));
     if word.is_empty() {
         return wrong("names no destination", FORMS.into());
     }
-    if let Some((_, rest)) = word.split_once("://") {
+    if let Some((scheme, rest)) = word.split_once("://") {
         let host = rest.split(['/', ':', '?', '#']).next().unwrap_or_default();
-        return wrong("is a URL", format!("Give the host alone: {host}"));
+        let port = if scheme.eq_ignore_ascii_case("https") {
+            443
+        } else {
+            80
+        };
+        let advice = format!(
+            "Give the host alone: {host}\nor, to see whether it takes connections: \
+             tcp://{host}:{port}"
+        );
+        return wrong("is a URL of a kind that is not probed", advice);
     }
     if let Some((host, port)) = word.rsplit_once(':') {
         if !host.contains(':') && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) {
             return wrong(
-                "names a port, and an echo has none",
-                format!("Give the host alone: {host}"),
+                "names a port, but not the protocol",
+                format!("Write tcp://{word} or udp://{word}, or the host alone: {host}"),
             );
         }
         return wrong("is not an IPv6 address", FORMS.into());
@@ -260,9 +361,11 @@ fn check_host(word: &str) -> Result<(), Mistake> {
     Ok(())
 }
 
+/// Without one pair of brackets around all of it.
 fn unbracket(word: &str) -> &str {
     word.strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
+        .filter(|inner| !inner.contains(['[', ']']))
         .unwrap_or(word)
 }
 

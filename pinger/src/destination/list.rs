@@ -1,4 +1,4 @@
-//! The list under construction: one entry an address and protocol, each id once.
+//! The list under construction: one entry an address, protocol and port, each id once.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use super::{Destination, MAX_DESTINATIONS, Protocol};
 /// Why a destination did not get onto the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused<'a> {
-    /// This one has the same address and protocol, and came first: its settings hold.
+    /// This one has the same protocol, address and port, and came first: its settings hold.
     Merged(&'a Destination),
     /// This one has the same id.
     IdTaken(&'a Destination),
@@ -20,7 +20,7 @@ pub enum Refused<'a> {
 #[derive(Debug, Default)]
 pub struct DestinationList {
     destinations: Vec<Destination>,
-    by_address: HashMap<(IpAddr, Protocol), usize>,
+    by_address: HashMap<(Protocol, IpAddr, u16), usize>,
     by_id: HashMap<u64, usize>,
 }
 
@@ -31,7 +31,7 @@ impl DestinationList {
     ///
     /// Says why it was left out; the list is as before then.
     pub fn push(&mut self, destination: Destination) -> Result<(), Refused<'_>> {
-        let key = (destination.address, destination.protocol);
+        let key = (destination.protocol, destination.address, destination.port);
         if let Some(&first) = self.by_address.get(&key) {
             return Err(Refused::Merged(&self.destinations[first]));
         }
@@ -88,6 +88,30 @@ mod tests {
         let third = destination(2, "d", "2001:db8::1");
         assert_eq!(list.push(third.clone()), Ok(()));
         assert_eq!(list.into_vec(), [first, third]);
+    }
+
+    #[test]
+    fn another_port_or_protocol_is_another_destination() {
+        let mut list = DestinationList::default();
+        let mut id = 0;
+        let mut push = |protocol, port| {
+            id += 1;
+            let destination = Destination {
+                protocol,
+                port,
+                ..destination(id, "a", "192.0.2.1")
+            };
+            list.push(destination).is_ok()
+        };
+        for (protocol, port) in [
+            (Protocol::Icmp, 0),
+            (Protocol::Tcp, 80),
+            (Protocol::Tcp, 443),
+            (Protocol::Udp, 443),
+        ] {
+            assert!(push(protocol, port), "{protocol} {port}");
+            assert!(!push(protocol, port), "{protocol} {port}");
+        }
     }
 
     #[test]

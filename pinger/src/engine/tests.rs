@@ -11,7 +11,7 @@ use super::*;
 use crate::destination::{Destination, Protocol};
 use crate::flight::Runs;
 use crate::link::Refused;
-use crate::packet;
+use crate::packet::ETHERNET_LEN;
 
 const MS: u64 = 1_000_000;
 const START_NS: u64 = 5_000 * MS;
@@ -30,22 +30,27 @@ impl AsRef<[AtomicSlot]> for Shared {
 #[derive(Default)]
 struct TestLink {
     buffer: Vec<u8>,
+    frames: Vec<Vec<u8>>,
     queued: u64,
     sent: u64,
+    flushes: u64,
     refuses: bool,
+    is_full: bool,
 }
 
 impl Link for TestLink {
     fn frame(&mut self) -> Option<&mut [u8]> {
         self.buffer.resize(256, 0);
-        Some(&mut self.buffer)
+        (!self.is_full).then_some(&mut self.buffer)
     }
 
-    fn submit(&mut self, _: usize) {
+    fn submit(&mut self, len: usize) {
         self.queued += 1;
+        self.frames.push(self.buffer[..len].to_vec());
     }
 
     fn flush(&mut self) -> Result<(), Refused> {
+        self.flushes += 1;
         let queued = std::mem::take(&mut self.queued);
         if self.refuses {
             return Err(Refused { errno: 105 });
@@ -80,7 +85,8 @@ impl Sink for TestSink {
 struct Bench {
     engine: Engine<Shared>,
     slots: Shared,
-    link: TestLink,
+    /// What the heads name.
+    links: [TestLink; 2],
     sink: TestSink,
     now_ns: Cell<u64>,
 }
@@ -88,34 +94,35 @@ struct Bench {
 impl Bench {
     fn new(flows: usize, interval_ns: u64, timeout_ns: u64, limits: Limits) -> Self {
         let destination = Destination {
-            id: 0,
-            name: String::new(),
-            address: "192.0.2.9".parse().unwrap(),
-            protocol: Protocol::Icmp,
             interval_ns,
             timeout_ns,
             size: 16,
             ..Destination::echo("192.0.2.9".parse().unwrap())
         };
+        Self::of(destination, flows, limits)
+    }
+
+    /// So many flows to one destination.
+    fn of(destination: Destination, flows: usize, limits: Limits) -> Self {
         let destinations = vec![destination; flows];
         let schedule = Schedule::new(&destinations, START_NS, false);
         let source = "192.0.2.1".parse().unwrap();
         let identifiers = vec![7; flows];
-        let frames = Frames::prepare(&destinations, &identifiers, |_| source, &packet::pattern());
+        let frames = Frames::prepare(&destinations, &identifiers, [1, 2], |_| source);
         let mut runs = Runs::default();
         for flow in 0..flows {
             runs.push(schedule.cycle_of(FlowIndex(flow as u32)).in_flight_max());
         }
         let slots = Shared((0..runs.slots()).map(|_| AtomicSlot::default()).collect());
         let heads = Heads {
-            hops: vec![Some([0; ETHERNET_LEN])],
+            hops: [0, 1].map(|link| Some(head(link))).to_vec(),
             flows: vec![Some(0); flows],
         };
         let flight = Flight::new(slots.clone(), runs);
         Self {
             engine: Engine::new(schedule, frames, flight, heads, [1, 2], limits),
             slots,
-            link: TestLink::default(),
+            links: Default::default(),
             sink: TestSink {
                 notes: Vec::new(),
                 room: 1000,
@@ -127,7 +134,15 @@ impl Bench {
     fn poll_at(&mut self, now_ns: u64) -> Poll {
         self.now_ns.set(now_ns);
         self.engine
-            .poll(&|| self.now_ns.get(), &mut self.link, &mut self.sink)
+            .poll(&|| self.now_ns.get(), &mut self.links, &mut self.sink)
+    }
+
+    fn ended_flows(&self) -> Vec<FlowIndex> {
+        let flow = |note: &Note| match note {
+            Note::Ended { flow, .. } => Some(*flow),
+            _ => None,
+        };
+        self.sink.notes.iter().filter_map(flow).collect()
     }
 
     fn ends(&self) -> Vec<(u64, End)> {
@@ -136,6 +151,14 @@ impl Bench {
             _ => None,
         };
         self.sink.notes.iter().filter_map(end).collect()
+    }
+}
+
+/// The head of frames that leave through this link.
+fn head(link: u8) -> Head {
+    Head {
+        bytes: [link; ETHERNET_LEN],
+        link: LinkPlace(link),
     }
 }
 
@@ -181,7 +204,7 @@ fn a_late_probe_has_its_whole_timeout() {
 #[test]
 fn what_the_link_refuses_has_failed_and_what_was_answered_has_not() {
     let mut bench = Bench::new(2, 10 * MS, 3 * MS, limits(Some(1)));
-    bench.link.refuses = true;
+    bench.links[0].refuses = true;
     bench.poll_at(START_NS + 5 * MS);
     assert_eq!(bench.ends(), [(0, End::Refused), (0, End::Refused)]);
     assert_eq!(bench.poll_at(START_NS + 20 * MS), Poll::Done);
@@ -194,10 +217,181 @@ fn without_a_way_a_probe_ends_at_once() {
     bench.engine.heads_mut().flows[0] = None;
     bench.poll_at(START_NS + 5 * MS);
     assert_eq!(bench.ends(), [(0, End::Unreachable)]);
-    assert_eq!(bench.link.sent, 1);
+    assert_eq!(bench.links[0].sent, 1);
     bench.engine.heads_mut().hops[0] = None;
     bench.poll_at(START_NS + 10 * MS);
     assert_eq!(bench.ends()[1..], [(0, End::Lost), (1, End::Unreachable)]);
+}
+
+#[test]
+fn each_probe_leaves_through_the_link_of_its_next_hop_and_each_link_is_flushed_once_a_batch() {
+    let mut bench = Bench::new(4, 8 * MS, 3 * MS, limits(Some(1)));
+    bench.engine.heads_mut().flows = vec![Some(1), Some(0), Some(1), Some(1)];
+    bench.poll_at(START_NS + 6 * MS);
+    let sent = bench.links.each_ref().map(|link| (link.sent, link.flushes));
+    assert_eq!(sent, [(1, 1), (3, 1)]);
+
+    // All through the other one: the first is left alone.
+    let mut bench = Bench::new(4, 8 * MS, 3 * MS, limits(Some(1)));
+    bench.engine.heads_mut().flows = vec![Some(1); 4];
+    bench.poll_at(START_NS + 6 * MS);
+    let sent = bench.links.each_ref().map(|link| (link.sent, link.flushes));
+    assert_eq!(sent, [(0, 0), (4, 1)]);
+}
+
+#[test]
+fn a_link_that_refuses_does_no_harm_to_the_probes_of_another() {
+    let mut bench = Bench::new(4, 8 * MS, 3 * MS, limits(Some(1)));
+    bench.engine.heads_mut().flows = vec![Some(1), Some(0), Some(1), Some(0)];
+    bench.links[1].refuses = true;
+    bench.poll_at(START_NS + 6 * MS);
+    assert_eq!(bench.ended_flows(), [0, 2].map(FlowIndex));
+    assert_eq!((bench.links[0].sent, bench.links[1].sent), (2, 0));
+    bench.poll_at(START_NS + 9 * MS);
+    assert_eq!(bench.ended_flows(), [0, 2, 1, 3].map(FlowIndex));
+    let lost = bench.ends()[2..].iter().all(|(_, end)| *end == End::Lost);
+    assert!(lost, "{:?}", bench.ends());
+}
+
+/// An open port, probed that often.
+fn port(interval_ns: u64) -> Destination {
+    Destination {
+        protocol: Protocol::Tcp,
+        port: 80,
+        size: 0,
+        interval_ns,
+        timeout_ns: 200 * MS,
+        ..Destination::echo("192.0.2.9".parse().unwrap())
+    }
+}
+
+fn reset(flow: u32, sequence: u64, again: bool) -> Reset {
+    let flow = FlowIndex(flow);
+    Reset {
+        flow,
+        sequence,
+        again,
+    }
+}
+
+impl Bench {
+    /// The TCP segments submitted to the first link: SYN or RST, and the number by which they
+    /// belong together.
+    fn segments(&self) -> Vec<(bool, u32)> {
+        let segment = |frame: &Vec<u8>| {
+            let tcp = &frame[ETHERNET_LEN + 20..];
+            let number = u32::from_be_bytes(tcp[4..8].try_into().unwrap());
+            let is_reset = tcp[13] & 4 != 0;
+            (is_reset, number.wrapping_sub(u32::from(is_reset)))
+        };
+        self.links[0].frames.iter().map(segment).collect()
+    }
+
+    fn answer(&self, sequence: u64) {
+        let slot = &self.slots.0[sequence as usize % self.slots.0.len()];
+        let sent = SlotState::new(SlotState::SENT, sequence);
+        slot.compare_exchange(sent, SlotState::new(SlotState::ANSWERED, sequence))
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_syn_that_may_meet_a_half_open_connection_follows_its_reset() {
+    // Each before the last one can have been told of, answered or not.
+    let mut bench = Bench::of(port(MS), 1, limits(Some(3)));
+    bench.poll_at(START_NS);
+    bench.answer(0);
+    bench.poll_at(START_NS + MS);
+    bench.poll_at(START_NS + 2 * MS);
+    let segments = bench.segments();
+    let resets: Vec<_> = segments.iter().map(|(is_reset, _)| *is_reset).collect();
+    assert_eq!(resets, [false, true, false, true, false]);
+    assert_eq!(segments[0].1, segments[1].1, "the first is reset");
+    assert_eq!(segments[2].1, segments[3].1, "and the second");
+
+    // Late news of them is no news; more than one answer is.
+    let mut tell = |reset| bench.engine.reset([reset].into_iter(), 9, &mut bench.links);
+    assert_eq!((tell(reset(0, 0, false)), tell(reset(0, 1, false))), (0, 0));
+    assert_eq!(bench.links[0].frames.len(), 5);
+    bench
+        .engine
+        .reset([reset(0, 1, true)].into_iter(), 9, &mut bench.links);
+    bench
+        .engine
+        .reset([reset(0, 2, false)].into_iter(), 9, &mut bench.links);
+    let (last, all) = (segments[4].1, bench.segments());
+    assert_eq!(all[5..], [(true, segments[2].1), (true, last)]);
+}
+
+#[test]
+fn a_syn_long_after_an_answer_needs_no_reset_but_one_after_silence_does() {
+    let mut bench = Bench::of(port(100 * MS), 1, limits(Some(4)));
+    bench.poll_at(START_NS);
+    // Refused by the port: nobody asks for a reset.
+    bench.answer(0);
+    bench.poll_at(START_NS + 100 * MS);
+    // Open, and told of in time.
+    bench.answer(1);
+    bench
+        .engine
+        .reset([reset(0, 1, false)].into_iter(), 9, &mut bench.links);
+    bench.poll_at(START_NS + 200 * MS);
+    // Not answered yet: the round trip is longer than the interval.
+    bench.poll_at(START_NS + 300 * MS);
+    let segments = bench.segments();
+    let resets: Vec<_> = segments.iter().map(|(is_reset, _)| *is_reset).collect();
+    assert_eq!(resets, [false, false, true, false, true, false]);
+    assert_eq!(segments[1].1, segments[2].1);
+    assert_eq!(segments[3].1, segments[4].1);
+}
+
+#[test]
+fn no_more_resets_are_taken_than_are_sent_and_those_not_due_do_not_count() {
+    let mut bench = Bench::of(port(MS), 1, limits(Some(3)));
+    for sequence in 0..3 {
+        bench.poll_at(START_NS + sequence * MS);
+    }
+    let before = bench.links[0].frames.len();
+    let told = [(0, false), (1, false), (0, true), (1, true), (2, false)];
+    let mut told = told
+        .into_iter()
+        .map(|(sequence, again)| reset(0, sequence, again));
+    assert_eq!(bench.engine.reset(told.by_ref(), 2, &mut bench.links), 0);
+    assert_eq!(bench.links[0].frames.len() - before, 2);
+    assert_eq!(
+        told.next(),
+        Some(reset(0, 2, false)),
+        "left for the next time"
+    );
+}
+
+#[test]
+fn resets_leave_by_their_flows_links_and_what_cannot_leave_is_counted() {
+    let mut bench = Bench::of(port(8 * MS), 4, limits(Some(1)));
+    bench.engine.heads_mut().flows = vec![Some(1), Some(0), Some(1), None];
+    let probes = || [0, 1, 2, 2, 3].map(|flow| reset(flow, 7, true)).into_iter();
+    let failed = bench.engine.reset(probes(), 9, &mut bench.links);
+    assert_eq!(failed, 1, "one has no way");
+    let sent = bench.links.each_ref().map(|link| (link.sent, link.flushes));
+    assert_eq!(sent, [(1, 1), (3, 1)]);
+
+    bench.links[1].refuses = true;
+    assert_eq!(bench.engine.reset(probes(), 9, &mut bench.links), 4);
+    bench.links[0].is_full = true;
+    assert_eq!(bench.engine.reset(probes(), 9, &mut bench.links), 5);
+    assert_eq!(bench.links[0].sent, 2);
+    assert_eq!(bench.sink.notes, [], "no probe is concerned");
+}
+
+#[test]
+fn a_set_of_links_gives_back_each_once_in_order() {
+    let mut set = LinkSet::default();
+    for place in [LINKS_MAX as u8 - 1, 0, 7, 0] {
+        set.insert(LinkPlace(place));
+    }
+    assert!(set.contains(LinkPlace(7)) && !set.contains(LinkPlace(6)));
+    let places: Vec<_> = std::iter::from_fn(|| set.pop()).collect();
+    assert_eq!(places, [0, 7, LINKS_MAX as u8 - 1].map(LinkPlace));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::thread;
 
-use pinger_ebpf::layout::{Event, EventKind, Flow, Settings};
+use pinger_ebpf::layout::{AnswerKind, Event, EventKind, Flow, FlowKey, PROTOCOL_ICMP, Settings};
 use pinger_ebpf::matching::{Context, Match};
-use pinger_ebpf::parse::EchoReply;
+use pinger_ebpf::parse::Answer;
 use proptest::prelude::*;
 
 use super::*;
@@ -23,6 +23,16 @@ fn table(probes: u64) -> Flight<Vec<AtomicSlot>> {
 /// Claims an answer to `sequence` as the kernel program would. Probes without payload, so that
 /// no cookie slows the race down.
 fn claim(flight: &Flight<Vec<AtomicSlot>>, sequence: u64, now_ns: u64, room: bool) -> Match {
+    claim_as(AnswerKind::Echo, flight, sequence, now_ns, room)
+}
+
+fn claim_as(
+    kind: AnswerKind,
+    flight: &Flight<Vec<AtomicSlot>>,
+    sequence: u64,
+    now_ns: u64,
+    room: bool,
+) -> Match {
     let run = flight.runs.of(FLOW);
     let flow = Flow {
         index: FLOW.0,
@@ -33,13 +43,20 @@ fn claim(flight: &Flight<Vec<AtomicSlot>>, sequence: u64, now_ns: u64, room: boo
         check: 1,
         reserved: 0,
     };
-    let reply = EchoReply {
-        source: [0; 16],
-        protocol: 1,
+    let answer = Answer {
+        kind,
+        key: FlowKey {
+            address: [0; 16],
+            identifier: 1,
+            port: 0,
+            protocol: PROTOCOL_ICMP,
+            reserved: 0,
+        },
+        responder: [0; 16],
         icmp_type: 0,
         icmp_code: 0,
-        identifier: 1,
-        sequence: sequence as u16,
+        number: Some(u32::from(sequence as u16)),
+        checksum: 0,
         hop_limit: 64,
         traffic_class: 0,
         payload_at: 0,
@@ -51,11 +68,13 @@ fn claim(flight: &Flight<Vec<AtomicSlot>>, sequence: u64, now_ns: u64, room: boo
         now_ns,
         room,
     };
-    let slot = &flight.memory[reply.slot_index(&flow) as usize];
-    reply.claim(&[] as &[u8], slot, context)
+    let packet: &[u8] = &[];
+    let wire = answer.sequence(packet, &flow).expect("a number");
+    let slot = &flight.memory[wire.slot_index(&flow) as usize];
+    answer.claim(packet, wire, slot, context)
 }
 
-fn kind(matched: Match) -> Option<EventKind> {
+fn kind_of(matched: Match) -> Option<EventKind> {
     match matched {
         Match::Told(Event { kind, .. }) => EventKind::from_u8(kind),
         Match::Untold | Match::Forged => None,
@@ -87,11 +106,14 @@ fn a_probe_answered_in_time_is_settled() {
         Standing::Settled,
         "the slot holds another one"
     );
-    assert_eq!(kind(claim(&flight, 6, 150, true)), Some(EventKind::Reply));
+    assert_eq!(
+        kind_of(claim(&flight, 6, 150, true)),
+        Some(EventKind::Reply)
+    );
     assert_eq!(flight.look(FLOW, 6), Standing::Settled);
     assert_eq!(flight.expire(FLOW, 6), Err(Standing::Settled));
     assert_eq!(
-        kind(claim(&flight, 6, 150, true)),
+        kind_of(claim(&flight, 6, 150, true)),
         Some(EventKind::Duplicate)
     );
 }
@@ -102,28 +124,33 @@ fn a_probe_given_up_gets_late_answers() {
     flight.send(FLOW, 6, 100);
     assert_eq!(flight.expire(FLOW, 6), Ok(()));
     assert_eq!(flight.expire(FLOW, 6), Err(Standing::Settled), "once");
-    assert_eq!(kind(claim(&flight, 6, 150, true)), Some(EventKind::Late));
+    assert_eq!(kind_of(claim(&flight, 6, 150, true)), Some(EventKind::Late));
     flight.send(FLOW, 10, 200);
-    assert_eq!(kind(claim(&flight, 6, 250, true)), Some(EventKind::Stale));
+    assert_eq!(
+        kind_of(claim(&flight, 6, 250, true)),
+        Some(EventKind::Stale)
+    );
     assert_eq!(flight.look(FLOW, 10), Standing::InFlight { tx_ns: 200 });
 }
 
 #[test]
 fn an_unreported_answer_is_found_once() {
-    let flight = table(4);
-    flight.send(FLOW, 0x1_0006, 100);
-    assert_eq!(claim(&flight, 0x1_0006, 150, false), Match::Untold);
-    let unreported = Standing::Unreported {
-        tx_ns: 100,
-        rtt_ns: 50,
-    };
-    assert_eq!(flight.expire(FLOW, 0x1_0006), Err(unreported));
-    flight.settle(FLOW, 0x1_0006);
-    assert_eq!(flight.look(FLOW, 0x1_0006), Standing::Settled);
-    assert_eq!(
-        kind(claim(&flight, 0x1_0006, 150, true)),
-        Some(EventKind::Duplicate)
-    );
+    for (kind, is_error) in [(AnswerKind::Echo, false), (AnswerKind::IcmpError, true)] {
+        let flight = table(4);
+        flight.send(FLOW, 0x1_0006, 100);
+        let matched = claim_as(kind, &flight, 0x1_0006, 150, false);
+        assert_eq!(matched, Match::Untold);
+        let unreported = Standing::Unreported {
+            tx_ns: 100,
+            rtt_ns: 50,
+            is_error,
+        };
+        assert_eq!(flight.expire(FLOW, 0x1_0006), Err(unreported));
+        flight.settle(FLOW, 0x1_0006);
+        assert_eq!(flight.look(FLOW, 0x1_0006), Standing::Settled);
+        let again = claim_as(kind, &flight, 0x1_0006, 150, true);
+        assert_eq!(kind_of(again), Some(EventKind::Duplicate));
+    }
 }
 
 proptest! {

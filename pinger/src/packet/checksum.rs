@@ -27,3 +27,9 @@ pub(super) fn fold(sum: u64) -> u16 {
 pub(super) fn finish(sum: u64) -> u16 {
     !fold(sum)
 }
+
+/// The word that makes `checksum` the right one for what else adds up to `sum`.
+pub(super) fn balance(sum: u64, checksum: u16) -> u16 {
+    // In one's complement, subtracting is adding the complement (RFC 1624 section 2).
+    fold(u64::from(!checksum) + u64::from(!fold(sum)))
+}

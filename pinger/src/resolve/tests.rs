@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::destination::ProtocolName;
 
 fn spec(host: &str) -> DestinationSpec {
     DestinationSpec {
@@ -13,6 +14,13 @@ fn spec(host: &str) -> DestinationSpec {
         timeout_ns: 2_000_000,
         size: 56,
         ttl: 64,
+        protocol: ProtocolName::Icmp,
+        port: 0,
+        data: None,
+        traffic_class: 0,
+        dont_fragment: true,
+        from: None,
+        interface: None,
     }
 }
 
@@ -174,6 +182,85 @@ fn ids_and_settings_are_those_of_the_spec() {
         first: "four.example".into(),
     };
     assert_eq!(resolved.problems, [problem]);
+}
+
+#[test]
+fn urls_become_destinations_of_their_protocol_and_family() {
+    let shaped = |host: &str, protocol, port| DestinationSpec {
+        protocol,
+        port,
+        size: 9,
+        data: Some(b"abc"[..].into()),
+        traffic_class: 0xb8,
+        dont_fragment: false,
+        from: Some(destination::From::Interface("eth1".into())),
+        interface: Some("eth2".into()),
+        ..spec(host)
+    };
+    let specs = [
+        shaped("tcp://both.example:443", ProtocolName::Tcp, 443),
+        shaped("udp://192.0.2.0/30:7", ProtocolName::Udp, 7),
+        shaped("udp://192.0.2.1:9", ProtocolName::Udp, 9),
+        shaped("udp://192.0.2.2", ProtocolName::Udp, 9),
+        shaped("tcp://both.example", ProtocolName::Tcp, 443),
+    ];
+    let resolved = resolve_by(&lookup, &specs, None, &mut |_| {}).unwrap();
+    let found: Vec<_> = resolved
+        .destinations
+        .iter()
+        .map(|d| (d.name.as_str(), d.protocol, d.address.to_string(), d.port))
+        .collect();
+    let expected = [
+        ("both.example", Protocol::Tcp6, "2001:db8::1", 443),
+        ("192.0.2.1", Protocol::Udp, "192.0.2.1", 7),
+        ("192.0.2.2", Protocol::Udp, "192.0.2.2", 7),
+        ("192.0.2.1", Protocol::Udp, "192.0.2.1", 9),
+        ("192.0.2.2", Protocol::Udp, "192.0.2.2", 9),
+    ]
+    .map(|(name, protocol, address, port)| (name, protocol, address.to_owned(), port));
+    assert_eq!(found, expected);
+    assert_eq!(resolved.problems.len(), 1, "{:?}", resolved.problems);
+    assert!(matches!(&resolved.problems[0], Problem::Merged { .. }));
+    for destination in &resolved.destinations {
+        let Destination {
+            protocol,
+            address,
+            port,
+            ..
+        } = *destination;
+        let expected = Destination {
+            id: Destination::stable_id(protocol, address, port),
+            name: destination.name.clone(),
+            protocol,
+            port,
+            interval_ns: 1_000_000,
+            timeout_ns: 2_000_000,
+            size: 9,
+            data: Some(b"abc"[..].into()),
+            traffic_class: 0xb8,
+            dont_fragment: false,
+            from: Some(destination::From::Interface("eth1".into())),
+            interface: Some("eth2".into()),
+            ..Destination::echo(address)
+        };
+        assert_eq!(*destination, expected);
+    }
+}
+
+#[test]
+fn the_address_to_come_from_decides_on_the_family() {
+    let from = |host: &str| DestinationSpec {
+        from: Some(destination::From::Address(ip("192.0.2.9"))),
+        ..spec(host)
+    };
+    let specs = ["both.example", "2001:db8::/126", "192.0.2.7"].map(from);
+    let resolved = resolve_by(&lookup, &specs, None, &mut |_| {}).unwrap();
+    let found: Vec<_> = resolved.destinations.iter().map(|d| d.address).collect();
+    assert_eq!(found, [ip("192.0.2.1"), ip("192.0.2.7")]);
+    let told: Vec<_> = resolved.problems.iter().map(ToString::to_string).collect();
+    let expected = "2001:db8::/126 is not probed: it has no IPv4 address, and its probes are to \
+                    come from 192.0.2.9";
+    assert_eq!(told, [expected]);
 }
 
 #[test]

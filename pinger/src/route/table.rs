@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 
 use super::{
-    Ask, AskHow, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHead, Fact, FlowRoute, HopIndex, HopKey,
-    HopState, Link, Mac, NeighbourState, NoRoute, Route, RouteUpdate,
+    Ask, AskHow, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHead, Fact, FlowRoute, Head, HopIndex,
+    HopKey, HopState, Link, LinkPlace, Mac, NeighbourState, NoRoute, Route, RouteQuery,
+    RouteUpdate,
 };
 use crate::destination::FlowIndex;
 
@@ -38,7 +39,7 @@ pub struct RouteTable {
 
 #[derive(Debug)]
 struct Flow {
-    address: IpAddr,
+    query: RouteQuery,
     route: Option<Result<Route, NoRoute>>,
     hop: Option<HopIndex>,
 }
@@ -49,7 +50,7 @@ struct Hop {
     flows: u32,
     mac: Option<Mac>,
     neighbour: Option<NeighbourState>,
-    head: Option<EthernetHead>,
+    head: Option<Head>,
     queued: bool,
 }
 
@@ -86,31 +87,37 @@ pub struct HopView {
 }
 
 impl RouteTable {
-    /// A table for these destinations, in the order of their flows, that sends through the links
-    /// with these indices.
-    pub fn new(addresses: &[IpAddr], senders: &[u32]) -> Self {
-        let flow = |address: &IpAddr| Flow {
-            address: *address,
+    /// A table for what is sent to these destinations, in the order of their flows, through the
+    /// links with these indices. Heads name a link by its position there.
+    ///
+    /// # Panics
+    ///
+    /// If there are more links than [`LINKS_MAX`](super::LINKS_MAX).
+    pub fn new<Q: Copy + Into<RouteQuery>>(queries: &[Q], senders: &[u32]) -> Self {
+        assert!(senders.len() <= super::LINKS_MAX, "few enough interfaces");
+        let flow = |query: &Q| Flow {
+            query: (*query).into(),
             route: None,
             hop: None,
         };
-        let mut by_address: Vec<_> = addresses
+        let flows: Vec<Flow> = queries.iter().map(flow).collect();
+        let mut by_address: Vec<_> = flows
             .iter()
-            .copied()
+            .map(|flow| flow.query.to)
             .zip((0..).map(FlowIndex))
             .collect();
         by_address.sort_unstable();
         Self {
             senders: senders.to_vec(),
             links: HashMap::new(),
-            flows: addresses.iter().map(flow).collect(),
+            flows,
             by_address,
             hops: Vec::new(),
             by_key: HashMap::new(),
             free: Vec::new(),
             asks: VecDeque::new(),
             refreshed: 0,
-            unanswered: addresses.len(),
+            unanswered: queries.len(),
             pending: 0,
         }
     }
@@ -164,9 +171,9 @@ impl RouteTable {
         }));
     }
 
-    /// The destinations, in the order of their flows.
-    pub fn addresses(&self) -> impl ExactSizeIterator<Item = IpAddr> {
-        self.flows.iter().map(|flow| flow.address)
+    /// What to ask the kernel for, in the order of the flows.
+    pub fn queries(&self) -> impl ExactSizeIterator<Item = RouteQuery> {
+        self.flows.iter().map(|flow| flow.query)
     }
 
     /// The most hops there can ever be: each flow has one at most.
@@ -321,7 +328,7 @@ impl RouteTable {
         };
         self.unanswered -= usize::from(entry.route.is_none());
         let before = entry.flow_route();
-        let ipv6 = entry.address.is_ipv6();
+        let ipv6 = entry.query.to.is_ipv6();
         let key = |route: &Route| HopKey {
             link: route.link,
             next_hop: route.next_hop,
@@ -455,13 +462,18 @@ impl RouteTable {
         }
     }
 
-    fn head(&self, hop: HopIndex) -> Option<EthernetHead> {
+    fn head(&self, hop: HopIndex) -> Option<Head> {
         let entry = self.hop(hop);
+        let index = entry.key.link;
         let link = self
             .links
-            .get(&entry.key.link)
+            .get(&index)
             .filter(|link| link.up && link.running)?;
-        Some(ethernet_head(entry.mac?, link.mac?, entry.key.ipv6))
+        let place = self.senders.iter().position(|sender| *sender == index)?;
+        Some(Head {
+            bytes: ethernet_head(entry.mac?, link.mac?, entry.key.ipv6),
+            link: LinkPlace(place as u8),
+        })
     }
 }
 

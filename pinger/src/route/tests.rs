@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 const ETH: u32 = 3;
+const SECOND: u32 = 5;
 const OTHER: u32 = 9;
 const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
@@ -52,24 +53,27 @@ fn via(next_hop: IpAddr, source: IpAddr) -> Route {
     }
 }
 
-fn head(destination: Mac, ethertype: [u8; 2]) -> EthernetHead {
-    let mut head = [0; 14];
-    head[..6].copy_from_slice(&destination.0);
-    head[6..12].copy_from_slice(&OWN.0);
-    head[12..].copy_from_slice(&ethertype);
-    head
+fn head(destination: Mac, ethertype: [u8; 2]) -> Head {
+    let mut bytes = [0; 14];
+    bytes[..6].copy_from_slice(&destination.0);
+    bytes[6..12].copy_from_slice(&OWN.0);
+    bytes[12..].copy_from_slice(&ethertype);
+    Head {
+        bytes,
+        link: LinkPlace(0),
+    }
 }
 
 /// A table with an engine that applies its updates.
 struct Bench {
     table: RouteTable,
-    heads: HashMap<HopIndex, Option<EthernetHead>>,
+    heads: HashMap<HopIndex, Option<Head>>,
     flows: HashMap<FlowIndex, Option<FlowRoute>>,
 }
 
 impl Bench {
     fn new(addresses: &[IpAddr]) -> Self {
-        let table = RouteTable::new(addresses, &[ETH]);
+        let table = RouteTable::new(addresses, &[ETH, SECOND]);
         Self {
             table,
             heads: HashMap::new(),
@@ -115,7 +119,7 @@ impl Bench {
     }
 
     /// The head that a probe of this flow would get.
-    fn head(&self, flow: u32) -> Option<EthernetHead> {
+    fn head(&self, flow: u32) -> Option<Head> {
         let route = self.flows.get(&FlowIndex(flow)).copied().flatten()?;
         self.heads[&route.hop]
     }
@@ -218,7 +222,7 @@ fn nothing_leaves_through_a_link_that_is_down_and_all_is_back_when_it_is_up() {
         ..link(ETH)
     }));
     assert_eq!(
-        bench.head(0).map(|head| head[6..12].to_vec()),
+        bench.head(0).map(|head| head.bytes[6..12].to_vec()),
         Some(mac(7).0.to_vec())
     );
     bench.apply(Fact::LinkGone { index: ETH });
@@ -321,20 +325,6 @@ fn changed_prefixes_find_their_flows() {
 }
 
 #[test]
-fn the_most_used_link_is_the_lowest_of_equals() {
-    let through = |link| Route {
-        link,
-        ..via(host(1), host(2))
-    };
-    assert_eq!(most_used_link(&[]), None);
-    assert_eq!(most_used_link(&[through(5), through(4)]), Some(4));
-    assert_eq!(
-        most_used_link(&[through(4), through(5), through(5)]),
-        Some(5)
-    );
-}
-
-#[test]
 fn reasons_read_well_behind_a_name() {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     assert_eq!(
@@ -368,7 +358,7 @@ fn any_state() -> impl Strategy<Value = NeighbourState> {
 }
 
 fn any_fact() -> impl Strategy<Value = Fact> {
-    let link_index = || prop_oneof![4 => Just(ETH), 1 => Just(OTHER)];
+    let link_index = || prop_oneof![4 => Just(ETH), 3 => Just(SECOND), 1 => Just(OTHER)];
     let route = (link_index(), 0..4_u8, 0..2_u8).prop_map(|(link, hop, source)| {
         Ok(Route {
             link,
@@ -404,7 +394,7 @@ impl Model {
             Fact::Route {
                 flow,
                 route: Ok(route),
-            } if route.link == ETH => {
+            } if route.link != OTHER => {
                 self.routes.insert(flow.0, *route);
             }
             Fact::Route { flow, .. } => {
@@ -433,8 +423,8 @@ proptest! {
         for fact in facts {
             model.apply(&fact);
             let learnt = match fact {
-                Fact::Neighbour { link: ETH, address, state: NeighbourState::Usable { mac, .. } } => {
-                    Some((address, mac))
+                Fact::Neighbour { link, address, state: NeighbourState::Usable { mac, .. } } => {
+                    Some((link, address, mac))
                 }
                 _ => None,
             };
@@ -458,7 +448,6 @@ proptest! {
             let answered = (0..FLOWS).all(|flow| bench.table.route(FlowIndex(flow)).is_some());
             prop_assert_eq!(bench.table.settled(), answered && !pending);
 
-            let running = model.links.get(&ETH).is_some_and(|link| link.up && link.running);
             for flow in 0..FLOWS {
                 let route = bench.flows.get(&FlowIndex(flow)).copied().flatten();
                 let Some(expected) = model.routes.get(&flow) else {
@@ -469,10 +458,19 @@ proptest! {
                 prop_assert_eq!(route.source, expected.source);
                 let view = hops.iter().find(|hop| hop.hop == route.hop).expect("hop in use");
                 prop_assert_eq!(view.key.next_hop, expected.next_hop);
+                prop_assert_eq!(view.key.link, expected.link);
+                let link = model.links.get(&expected.link);
+                let running = link.is_some_and(|link| link.up && link.running);
+                let place = LinkPlace(u8::from(expected.link == SECOND));
                 let mac = match view.state { HopState::Ready(mac) => Some(mac), _ => None };
-                let want = mac.filter(|_| running).map(|mac| head(mac, [0x08, 0x00]));
+                let want = mac.filter(|_| running).map(|mac| Head {
+                    link: place,
+                    ..head(mac, [0x08, 0x00])
+                });
                 prop_assert_eq!(bench.head(flow), want);
-                if let Some((address, learnt)) = learnt && address == expected.next_hop {
+                if let Some((link, address, learnt)) = learnt
+                    && (link, address) == (expected.link, expected.next_hop)
+                {
                     prop_assert_eq!(mac, Some(learnt));
                 }
             }

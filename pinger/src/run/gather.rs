@@ -3,8 +3,6 @@
 //! snapshots.
 
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
-use std::thread::Thread;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -13,11 +11,9 @@ use pinger_ebpf::layout::{Counter, Event};
 use zerocopy::FromBytes;
 
 use super::notes::NoteSource;
-use crate::destination::Destination;
-use crate::result::ProbeResult;
-use crate::rows::{Batcher, RowKeys};
+use super::outlets::Outlets;
+use super::resets::ResetSink;
 use crate::stats::{Outside, Snapshot, StatsKeeper};
-use crate::store::BatchSender;
 use crate::wire::bpf::Counters;
 use crate::wire::clock;
 
@@ -46,82 +42,6 @@ pub(super) struct Request {
     pub(super) reply: Sender<Snapshot>,
 }
 
-/// How often the wall clock is read anew: its offset follows NTP's corrections that closely.
-const WALL_CLOCK_NS: u64 = 1_000_000_000;
-
-/// Turns results into batches of rows and hands them to the store.
-pub(super) struct Rows {
-    keys: RowKeys,
-    read_ns: u64,
-    destinations: Arc<[Destination]>,
-    batcher: Batcher,
-    sender: BatchSender,
-}
-
-impl Rows {
-    pub(super) fn new(
-        keys: RowKeys,
-        destinations: Arc<[Destination]>,
-        sender: BatchSender,
-    ) -> Self {
-        let batcher = Batcher::new(&keys);
-        Self {
-            keys,
-            read_ns: clock::now_ns(),
-            destinations,
-            batcher,
-            sender,
-        }
-    }
-
-    fn put(&mut self, now_ns: u64, result: &ProbeResult) {
-        let destination = self.destinations[result.flow.0 as usize].id;
-        if let Some(batch) = self
-            .batcher
-            .push(now_ns, self.keys.row(destination, result))
-        {
-            self.sender.offer(batch);
-        }
-    }
-
-    fn tick(&mut self, now_ns: u64) {
-        if now_ns >= self.read_ns + WALL_CLOCK_NS {
-            self.read_ns = now_ns;
-            self.keys.wall_offset_ns = clock::wall_offset_ns();
-        }
-        if let Some(batch) = self.batcher.poll(now_ns) {
-            self.sender.offer(batch);
-        }
-    }
-
-    fn flush(&mut self) {
-        if let Some(batch) = self.batcher.flush() {
-            self.sender.offer(batch);
-        }
-    }
-}
-
-/// Where results go besides the stats keeper.
-pub(super) struct Outlets {
-    /// The store, if there is one.
-    pub(super) rows: Option<Rows>,
-    /// A view that shows each result, and its thread, which is woken for it.
-    pub(super) results: Option<(Sender<ProbeResult>, Thread)>,
-}
-
-impl Outlets {
-    fn put(&mut self, now_ns: u64, result: &ProbeResult) {
-        if let Some(rows) = &mut self.rows {
-            rows.put(now_ns, result);
-        }
-        if let Some((results, reader)) = &self.results {
-            // A view that has ended reads no more.
-            let _ = results.send(*result);
-            reader.unpark();
-        }
-    }
-}
-
 /// All that the gatherer thread owns.
 pub(super) struct Gatherer {
     pub(super) events: RingBuf<MapData>,
@@ -129,6 +49,8 @@ pub(super) struct Gatherer {
     pub(super) notes: NoteSource,
     pub(super) keeper: StatsKeeper,
     pub(super) outlets: Outlets,
+    /// The way back to the sender, if there are connections to reset.
+    pub(super) resets: Option<ResetSink>,
     pub(super) requests: Receiver<Request>,
     pub(super) start_ns: u64,
     pub(super) taken: Vec<Event>,
@@ -148,9 +70,7 @@ impl Gatherer {
             }
             let busy = self.turn();
             if !busy && abandoned_ns.is_some_and(|since_ns| self.is_over(since_ns)) {
-                if let Some(rows) = &mut self.outlets.rows {
-                    rows.flush();
-                }
+                self.outlets.flush();
                 return self;
             }
             idle = if busy { 0 } else { idle + 1 };
@@ -177,20 +97,27 @@ impl Gatherer {
         let mut busy = !self.taken.is_empty();
         while let Some(note) = self.notes.pop() {
             busy = true;
+            if let Some(resets) = &mut self.resets {
+                resets.take_note(&note);
+            }
             if let Some(result) = self.keeper.note(note) {
                 self.outlets.put(now_ns, &result);
             }
         }
         for event in &self.taken {
+            if let Some(resets) = &mut self.resets {
+                resets.take_event(event);
+            }
             if let Some(result) = self.keeper.event(event) {
                 self.answered += u64::from(result.outcome.is_answer());
                 self.outlets.put(now_ns, &result);
             }
         }
         self.notes.publish_answered(self.answered);
-        if let Some(rows) = &mut self.outlets.rows {
-            rows.tick(now_ns);
+        if let (false, Some(resets)) = (busy, &self.resets) {
+            resets.idle();
         }
+        self.outlets.tick(now_ns);
         while let Ok(request) = self.requests.try_recv() {
             let snapshot = self.snapshot(request.destinations);
             // Who no longer waits for it has ended.
@@ -222,18 +149,18 @@ impl Gatherer {
         unsafe { libc::poll(&raw mut poll, 1, BLOCK_MS) };
     }
 
+    /// How many connections stay half open because their resets found no room.
+    pub(super) fn resets_missed(&self) -> u64 {
+        self.resets.as_ref().map_or(0, ResetSink::missed)
+    }
+
     /// Everything there is to show now.
     pub(super) fn snapshot(&self, destinations: bool) -> Snapshot {
         let outside = Outside {
             elapsed: Duration::from_nanos(clock::now_ns().saturating_sub(self.start_ns)),
             ring_dropped: self.counters.get(Counter::RingDropped),
             forged: self.counters.get(Counter::Forged),
-            rows: self
-                .outlets
-                .rows
-                .as_ref()
-                .map(|rows| rows.sender.counts())
-                .unwrap_or_default(),
+            rows: self.outlets.row_counts(),
         };
         self.keeper.snapshot(&outside, destinations)
     }

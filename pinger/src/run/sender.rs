@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::Receiver;
 
 use super::notes::NoteSink;
+use super::resets::ResetSource;
 use crate::engine::{Engine, Poll};
 use crate::flow::Flows;
 use crate::link::Link;
@@ -21,6 +22,22 @@ const SPIN_NS: u64 = 60_000;
 /// The longest sleep, so that a stop or a route change is noticed soon.
 const SLEEP_MAX_NS: u64 = 20_000_000;
 
+/// The longest sleep where connections are to be reset: that long, and what the gatherer takes, a
+/// listener has one half open.
+const RESET_SLEEP_MAX_NS: u64 = 1_000_000;
+
+/// The most resets sent between two looks at the schedule: a few microseconds' work, so that many
+/// answers at once do not make the next probe late.
+const RESETS_PER_TURN: usize = 4;
+
+/// The most resets looked at meanwhile: most are not due any more where probes are so dense that
+/// each one resets the last, and to look costs next to nothing.
+const RESETS_TOLD_MAX: usize = 256;
+
+/// How long the last resets may take to arrive when all probes have ended: a few of the
+/// gatherer's turns.
+const LAST_RESETS_NS: u64 = 200_000_000;
+
 /// How others steer the sender.
 #[derive(Default)]
 pub(super) struct Control {
@@ -33,15 +50,28 @@ pub(super) struct Control {
 /// All that the sender thread owns.
 pub(super) struct Sender<L> {
     pub(super) engine: Engine<SlotMemory>,
-    pub(super) link: L,
+    /// In the places that the heads name.
+    pub(super) links: Vec<L>,
     pub(super) notes: NoteSink,
     pub(super) updates: Receiver<RouteUpdate>,
     pub(super) flows: Arc<Flows>,
     pub(super) control: Arc<Control>,
     /// When to send no more, CLOCK_MONOTONIC nanoseconds.
     pub(super) until_ns: u64,
-    /// Kept if the thread has real-time priority, which is lost for a while without rests.
+    /// The connections to reset, if there are any.
+    pub(super) resets: Option<ResetSource>,
+    /// How many could not be reset.
+    pub(super) resets_missed: u64,
+    /// Kept if the thread runs ahead of others, to whom it must leave some time.
     pub(super) rest: Option<Rest>,
+}
+
+/// How the sender ended.
+pub(super) struct Stopped {
+    /// When sending probes stopped, CLOCK_MONOTONIC nanoseconds.
+    pub(super) at_ns: u64,
+    /// How many connections could not be reset.
+    pub(super) resets_missed: u64,
 }
 
 impl<L: Link> Sender<L> {
@@ -52,9 +82,8 @@ impl<L: Link> Sender<L> {
         }
     }
 
-    /// Sends until told to stop or done, and then until no probe is in flight any more. Returns
-    /// when sending stopped, CLOCK_MONOTONIC nanoseconds.
-    pub(super) fn run(mut self) -> u64 {
+    /// Sends until told to stop or done, and then until no probe is in flight any more.
+    pub(super) fn run(mut self) -> Stopped {
         let mut stopped_ns = None;
         loop {
             self.apply_updates();
@@ -67,10 +96,13 @@ impl<L: Link> Sender<L> {
             }
             let poll = self
                 .engine
-                .poll(&clock::now_ns, &mut self.link, &mut self.notes);
+                .poll(&clock::now_ns, &mut self.links, &mut self.notes);
             let Poll::At(wake_ns) = poll else { break };
-            if self.control.abort.load(Ordering::Relaxed) {
+            if self.is_aborted() {
                 break;
+            }
+            if self.reset() {
+                continue;
             }
             let until_ns = if stopped_ns.is_some() {
                 u64::MAX
@@ -79,7 +111,47 @@ impl<L: Link> Sender<L> {
             };
             self.wait(wake_ns.min(until_ns));
         }
-        stopped_ns.unwrap_or_else(clock::now_ns)
+        let at_ns = stopped_ns.unwrap_or_else(clock::now_ns);
+        self.reset_last();
+        Stopped {
+            at_ns,
+            resets_missed: self.resets_missed,
+        }
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.control.abort.load(Ordering::Relaxed)
+    }
+
+    /// Sends some of the resets that are due. Returns whether there are more.
+    fn reset(&mut self) -> bool {
+        let Some(resets) = &mut self.resets else {
+            return false;
+        };
+        if resets.is_empty() {
+            return false;
+        }
+        let told = resets.take(RESETS_TOLD_MAX);
+        let missed = self.engine.reset(told, RESETS_PER_TURN, &mut self.links);
+        self.resets_missed += missed;
+        !resets.is_empty()
+    }
+
+    /// Waits until the gatherer has asked for all resets, and sends them.
+    fn reset_last(&mut self) {
+        let idle_turns = |sender: &Self| sender.resets.as_ref().map(ResetSource::idle_turns);
+        let Some(since) = idle_turns(self) else {
+            return;
+        };
+        let until_ns = clock::now_ns() + LAST_RESETS_NS;
+        while idle_turns(self) < Some(since + 2) && clock::now_ns() < until_ns {
+            if self.is_aborted() {
+                break;
+            }
+            while self.reset() {}
+            clock::sleep_until(clock::now_ns() + RESET_SLEEP_MAX_NS);
+        }
+        while self.reset() {}
     }
 
     fn apply(&mut self, update: RouteUpdate) {
@@ -105,7 +177,12 @@ impl<L: Link> Sender<L> {
     /// Sleeps until shortly before `wake_ns`; the rest of the time is spun away by polling.
     fn wait(&mut self, wake_ns: u64) {
         let now_ns = clock::now_ns();
-        let sleep_ns = wake_ns.saturating_sub(SPIN_NS).min(now_ns + SLEEP_MAX_NS);
+        let longest_ns = if self.resets.is_some() {
+            RESET_SLEEP_MAX_NS
+        } else {
+            SLEEP_MAX_NS
+        };
+        let sleep_ns = wake_ns.saturating_sub(SPIN_NS).min(now_ns + longest_ns);
         let sleep_ns = if sleep_ns > now_ns {
             Some(sleep_ns)
         } else {

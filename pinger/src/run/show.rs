@@ -10,7 +10,8 @@ use super::threads::{Left, Threads};
 use super::{Ended, RunError, STORE_CLOSE_MAX};
 use crate::config::{RunOptions, StoreChoice};
 use crate::destination::Destination;
-use crate::route::{HopState, HopView, Link};
+use crate::mistake::counted;
+use crate::route::{HopState, HopView};
 use crate::stats::RowCounts;
 use crate::store::{self, Store};
 use crate::view::{self, Action, Level, RunHeader, SnapshotDetail, Summary, View, picture};
@@ -28,14 +29,24 @@ pub(super) fn say(level: Level, text: &str) {
 }
 
 /// What to say of a next hop that has not answered before probing begins.
-pub(super) fn silent_hop(hop: &HopView, link: &Link) -> String {
+pub(super) fn silent_hop(hop: &HopView, interface: &str) -> String {
     let state = match hop.state {
         HopState::Unreachable => "does not answer",
         HopState::Pending | HopState::Ready(_) => "has not answered yet",
     };
     format!(
-        "{} on {} {state}: probes of {} destinations through it count as errors until it does",
-        hop.key.next_hop, link.name, hop.flows
+        "{} on {interface} {state}: probes of {} destinations through it count as errors until it \
+         does",
+        hop.key.next_hop, hop.flows
+    )
+}
+
+/// What to say of connections that were not closed.
+fn half_open(count: u64) -> String {
+    format!(
+        "{} could not be reset and will be half open until the listeners give up: probe more \
+         slowly, or look at the sender's lateness",
+        counted(count.into(), "connection")
     )
 }
 
@@ -92,6 +103,10 @@ impl Show {
         self.pass_on(&threads, store.as_ref());
         let mut left = threads.join();
         watch.end_at_next();
+        if left.resets_missed > 0 {
+            let text = half_open(left.resets_missed);
+            self.view.notice(Level::Warning, &text);
+        }
         if let Some(store) = store {
             let limit = if interrupted {
                 Duration::ZERO

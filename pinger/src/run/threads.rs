@@ -9,11 +9,13 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use pinger_ebpf::layout::{Settings, Slot};
 use thiserror::Error;
 
-use super::gather::{Gatherer, Outlets, Request, Rows};
+use super::gather::{Gatherer, Request};
 use super::kernel_log::KernelLog;
 use super::notes;
+use super::outlets::{Outlets, Rows};
+use super::resets;
 use super::routes::{Kept, Way};
-use super::sender::{Control, Sender};
+use super::sender::{Control, Sender, Stopped};
 use super::{RunError, system};
 use crate::config::RunOptions;
 use crate::engine::{Engine, Heads, Limits};
@@ -25,10 +27,10 @@ use crate::schedule::Schedule;
 use crate::stats::{FlowFacts, Snapshot, StatsKeeper};
 use crate::wire::bpf::{Mode, Plan, Program};
 use crate::wire::clock;
-use crate::wire::realtime::{self, RealtimeReport, Rest};
+use crate::wire::realtime::{self, RealtimeReport};
 use crate::wire::xsk::Xsk;
 
-/// The queue of the interface that probes leave through.
+/// The queue of each interface that probes leave through.
 const QUEUE: u32 = 0;
 
 /// In a flood, the most probes in flight: enough to keep a busy peer busy, few enough that the
@@ -55,15 +57,17 @@ pub struct TooManySlots {
     max: u64,
 }
 
-/// Everything between the options and the threads: flows, schedule, kernel program and socket.
+/// Everything between the options and the threads: flows, schedule, kernel program and sockets.
 pub(super) struct Machine {
     flows: Arc<Flows>,
     schedule: Schedule,
     runs: Runs,
     program: Program,
-    socket: Xsk,
+    /// One for each interface, in the places that heads name.
+    sockets: Vec<Xsk>,
     secret: [u64; 2],
-    mode: Mode,
+    /// How the program is attached to each interface.
+    modes: Vec<Mode>,
 }
 
 /// What else the threads need.
@@ -77,7 +81,7 @@ pub(super) struct Crew {
 }
 
 impl Machine {
-    /// Loads and attaches the kernel program and opens the socket.
+    /// Loads the kernel program, attaches it to each interface and opens the sockets.
     pub(super) fn load(
         options: &RunOptions,
         way: &Way,
@@ -85,7 +89,7 @@ impl Machine {
         secret: [u64; 2],
     ) -> Result<Self, RunError> {
         let schedule = Schedule::new(&way.destinations, 0, options.flood);
-        let flows = Arc::new(Flows::new(way.destinations.clone(), identifiers));
+        let flows = Arc::new(Flows::new(way.destinations.clone(), identifiers, secret));
         let max = FLIGHT_MEMORY_MAX / size_of::<Slot>() as u64;
         let slots = flows.slots(&schedule);
         if slots > max {
@@ -94,7 +98,7 @@ impl Machine {
         let runs = flows.runs(&schedule);
         let mut program = Program::load(&Plan {
             flows: &flows.table(&runs),
-            payloads: std::slice::from_ref(flows.payload()),
+            payloads: flows.payloads(),
             slots: runs.slots(),
             settings: Settings {
                 secret,
@@ -105,24 +109,27 @@ impl Machine {
         let frames = way
             .destinations
             .iter()
-            .map(|d| packet::frame_len(d.address, d.size));
-        let (name, index) = (&way.link.name, way.link.index);
-        let socket = Xsk::open(name, index, QUEUE, frames.max().unwrap_or(0))?;
-        let mode = program.attach(name, index)?;
+            .map(|d| packet::frame_len(d.protocol, d.size));
+        let frame_len = frames.max().unwrap_or(0);
+        let (mut sockets, mut modes) = (Vec::new(), Vec::new());
+        for link in &way.links {
+            sockets.push(Xsk::open(&link.name, link.index, QUEUE, frame_len)?);
+            modes.push(program.attach(&link.name, link.index)?);
+        }
         Ok(Self {
             flows,
             schedule,
             runs,
             program,
-            socket,
+            sockets,
             secret,
-            mode,
+            modes,
         })
     }
 
-    /// How the kernel program is attached.
-    pub(super) fn mode(&self) -> Mode {
-        self.mode
+    /// How the kernel program is attached: one word for all interfaces if it is the same.
+    pub(super) fn mode(&self, way: &Way) -> String {
+        describe_modes(way.links.iter().map(|link| link.name.as_str()), &self.modes)
     }
 
     /// Starts the threads; the first probe leaves a moment later.
@@ -144,6 +151,7 @@ impl Machine {
         });
         let control = Arc::new(Control::default());
         let (sink, source) = notes::channel();
+        let (reset_sink, reset_source) = resets::channel(&self.flows).unzip();
         let (requests, asked) = unbounded();
         let (results, told) = if crew.results {
             Some(unbounded())
@@ -160,6 +168,7 @@ impl Machine {
                 rows: crew.rows,
                 results: results.map(|results| (results, thread::current())),
             },
+            resets: reset_sink,
             requests: asked,
             start_ns,
             taken: Vec::new(),
@@ -167,24 +176,21 @@ impl Machine {
         };
         let sender = Sender {
             engine: self.engine(options, way, until_ns)?,
-            link: self.socket,
+            links: self.sockets,
             notes: sink,
             updates: kept.updates.clone(),
             flows: self.flows,
             control: Arc::clone(&control),
             until_ns,
+            resets: reset_source,
+            resets_missed: 0,
             rest: None,
         };
         let gatherer = thread::Builder::new()
             .name("gatherer".into())
             .spawn(move || gatherer.run())
             .map_err(system("start the gatherer"))?;
-        let share = if options.flood {
-            Rest::FLOOD
-        } else {
-            Rest::PUNCTUAL
-        };
-        let (sender, report) = start_sender(sender, crew.cpu, share)?;
+        let (sender, report) = start_sender(sender, crew.cpu, !options.flood)?;
         Ok(Threads {
             control,
             results: told,
@@ -242,17 +248,30 @@ impl Machine {
     }
 }
 
-/// Starts the sender's thread and waits until it is ready to send; with real-time priority it
-/// rests one part in `share` of the time.
+fn describe_modes<'a>(names: impl Iterator<Item = &'a str>, modes: &[Mode]) -> String {
+    match modes {
+        [first, rest @ ..] if rest.iter().all(|mode| mode == first) => first.to_string(),
+        _ => {
+            let of_each: Vec<_> = names
+                .zip(modes)
+                .map(|(name, mode)| format!("{name}: {mode}"))
+                .collect();
+            of_each.join(", ")
+        }
+    }
+}
+
+/// Starts the sender's thread and waits until it is ready to send; `punctual` where probes are due
+/// at a time.
 fn start_sender(
     mut sender: Sender<Xsk>,
     cpu: Option<usize>,
-    share: i64,
-) -> Result<(JoinHandle<u64>, RealtimeReport), RunError> {
+    punctual: bool,
+) -> Result<(JoinHandle<Stopped>, RealtimeReport), RunError> {
     let (ready, report) = bounded(1);
     let body = move || {
         let report = realtime::prepare_sender(cpu);
-        sender.rest = report.fifo.then(|| Rest::new(share, clock::now_ns()));
+        sender.rest = report.policy.rest(punctual, clock::now_ns());
         sender.apply_updates();
         // The other side waits for exactly this.
         let _ = ready.send(report);
@@ -276,7 +295,7 @@ pub(super) struct Threads {
     start_ns: u64,
     requests: crossbeam_channel::Sender<Request>,
     program: Program,
-    sender: JoinHandle<u64>,
+    sender: JoinHandle<Stopped>,
     gatherer: JoinHandle<Gatherer>,
     /// What the routes do meanwhile.
     pub(super) kept: Kept,
@@ -288,6 +307,8 @@ pub(super) struct Left {
     pub(super) snapshot: Snapshot,
     /// How long probes were sent.
     pub(super) sending: Duration,
+    /// How many connections stay half open for lack of a RST.
+    pub(super) resets_missed: u64,
 }
 
 impl Threads {
@@ -320,12 +341,13 @@ impl Threads {
 
     /// Waits for the threads and detaches the kernel program.
     pub(super) fn join(mut self) -> Left {
-        let stopped_ns = joined(self.sender);
+        let stopped = joined(self.sender);
         let gatherer = joined(self.gatherer);
         self.program.detach();
         Left {
             snapshot: gatherer.snapshot(true),
-            sending: Duration::from_nanos(stopped_ns.saturating_sub(self.start_ns)),
+            sending: Duration::from_nanos(stopped.at_ns.saturating_sub(self.start_ns)),
+            resets_missed: stopped.resets_missed + gatherer.resets_missed(),
         }
     }
 }
@@ -335,4 +357,18 @@ fn joined<T>(thread: JoinHandle<T>) -> T {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_named_once_if_they_are_the_same() {
+        let describe = |modes: &[Mode]| describe_modes(["eth0", "eth1"].into_iter(), modes);
+        assert_eq!(describe(&[Mode::Native]), "native XDP");
+        assert_eq!(describe(&[Mode::Generic; 2]), "generic XDP");
+        let mixed = describe(&[Mode::Native, Mode::Generic]);
+        assert_eq!(mixed, "eth0: native XDP, eth1: generic XDP");
+    }
 }

@@ -21,6 +21,9 @@ use crate::flight::AtomicSlot;
 /// second, if the stats thread should be held up.
 const EVENTS_LEN: u32 = 1 << 24;
 
+/// The most lines shown of the kernel's reasons to refuse the program.
+const LOG_LINES_MAX: usize = 10;
+
 /// The XDP program as `cargo xtask build` compiled it; empty in other builds.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinger-xdp"));
 
@@ -31,10 +34,10 @@ pub enum BpfError {
     #[error("this pinger was built without its kernel program: build it with `cargo xtask build`")]
     NotBuilt,
     /// The kernel refused the program or a map.
-    #[error("the kernel does not take the XDP program: {0}")]
+    #[error("the kernel does not take the XDP program: {}", shortened(.0))]
     Load(#[from] EbpfError),
     /// The kernel refused the verified program.
-    #[error("the kernel does not take the XDP program: {0}")]
+    #[error("the kernel does not take the XDP program: {}", shortened(.0))]
     Program(#[from] ProgramError),
     /// A map refused an operation.
     #[error("cannot {step}: {source}")]
@@ -70,6 +73,19 @@ pub enum BpfError {
     /// The kernel has no BPF links for XDP, so the program could outlive us.
     #[error("the kernel cannot tie an XDP program to a process: Linux 5.9 or newer is needed")]
     NoLink,
+}
+
+/// What the kernel said, without the middle of a long verifier log: its last lines say what was
+/// refused, after thousands that say what was not.
+fn shortened(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let left_out = lines.len().saturating_sub(1 + LOG_LINES_MAX);
+    if left_out == 0 {
+        return lines.join("\n");
+    }
+    let last = lines[1 + left_out..].join("\n");
+    format!("{}\n({left_out} lines left out)\n{last}", lines[0])
 }
 
 /// How the program is attached.
@@ -301,5 +317,23 @@ impl AsRef<[AtomicSlot]> for SlotMemory {
         // SAFETY: the mapping holds that many slots, is page-aligned and lives as long as `self`;
         // whoever else writes them does so by atomic operations.
         unsafe { std::slice::from_raw_parts(self.mapping.start().cast(), self.slots) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_verifier_log_the_end_is_shown() {
+        let log = |lines: usize| -> String { (0..lines).map(|n| format!("{n}\n")).collect() };
+        assert_eq!(shortened(&"refused"), "refused");
+        assert_eq!(shortened(&log(11)), log(11).trim_end());
+        let text = shortened(&log(5_000));
+        assert!(
+            text.starts_with("0\n(4989 lines left out)\n4990\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("\n4999"), "{text}");
     }
 }

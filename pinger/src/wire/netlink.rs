@@ -25,10 +25,11 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use thiserror::Error;
 
-use crate::route::{Ask, AskHow, Fact, Link, NeighbourState, NoRoute, Route};
+use crate::route::{Ask, AskHow, Fact, Link, NeighbourState, NoRoute, Route, RouteQuery};
 
-pub use interface::InterfaceError;
+pub use interface::{InterfaceError, interface_named};
 pub use keeper::{Readiness, RouteKeeper};
+pub use message::InterfaceAddress;
 pub use notice::{LinkChange, RouteNotice};
 
 /// Requests sent in one go. Their answers must fit the receive buffer: about 1 KiB each.
@@ -144,45 +145,51 @@ impl Netlink {
         Ok(self.links()?.into_iter().find(|link| link.name == name))
     }
 
-    /// How the kernel would send to `address`, through interface `oif` if that is given.
+    /// How the kernel would send this.
     ///
     /// # Errors
     /// The outer one if the kernel cannot be asked, the inner one if it has no usable route.
-    pub fn route_to(
-        &mut self,
-        address: IpAddr,
-        oif: Option<u32>,
-    ) -> Result<Result<Route, NoRoute>, NetlinkError> {
-        let mut routes = self.routes_to(&[address], oif)?;
+    pub fn route_to(&mut self, query: RouteQuery) -> Result<Result<Route, NoRoute>, NetlinkError> {
+        let mut routes = self.routes_to(&[query])?;
         routes.pop().ok_or(NetlinkError::Malformed {
             what: "routes",
             reason: "none came".into(),
         })
     }
 
-    /// [`Netlink::route_to`] for many addresses, in their order: about 4 µs each.
+    /// [`Netlink::route_to`] for many packets, in their order: about 4 µs each.
     ///
     /// # Errors
     /// The outer one if the kernel cannot be asked, the inner ones if it has no usable route.
     pub fn routes_to(
         &mut self,
-        addresses: &[IpAddr],
-        oif: Option<u32>,
+        queries: &[RouteQuery],
     ) -> Result<Vec<Result<Route, NoRoute>>, NetlinkError> {
-        let mut routes = Vec::with_capacity(addresses.len());
-        let requests = addresses
-            .iter()
-            .map(|address| message::get_route(*address, oif));
+        let mut routes = Vec::with_capacity(queries.len());
+        let requests = queries.iter().map(message::get_route);
         self.exchange(requests, NLM_F_REQUEST, |position, answer| {
-            let address = addresses[position];
+            let query = &queries[position];
             debug_assert_eq!(position, routes.len(), "the kernel answers in order");
-            routes.push(match (message::not_one_host(address), answer) {
+            routes.push(match (message::not_one_host(query.to), answer) {
                 (Some(why), _) => Err(why),
-                (None, Answer::Message(body)) => message::route(address, body),
-                (None, Answer::Status(errno)) => Err(message::no_route(address, errno)),
+                (None, Answer::Message(body)) => message::route(query, body),
+                (None, Answer::Status(errno)) => Err(message::no_route(query, errno)),
             });
         })?;
         Ok(routes)
+    }
+
+    /// The addresses of this network namespace's interfaces, in the kernel's order, which is that
+    /// of `ip address`.
+    ///
+    /// # Errors
+    /// [`NetlinkError`] if the kernel cannot be asked.
+    pub fn addresses(&mut self) -> Result<Vec<InterfaceAddress>, NetlinkError> {
+        let mut addresses = Vec::new();
+        self.dump("addresses", &message::dump_addresses(), |kind, body| {
+            addresses.extend(message::address(kind, body));
+        })?;
+        Ok(addresses)
     }
 
     /// What the kernel knows of the IPv4 and IPv6 neighbours on an interface.

@@ -3,41 +3,80 @@
 //! Nothing here is fatal: what the host does not allow is said in one line each, and the
 //! lateness it costs shows in every result.
 //!
-//! Measured on Linux 6.18 (two CPUs, one of them contended), what a spinning thread lost:
+//! A thread that spins before each probe must go ahead of the others, and the kernel has two ways
+//! to let it. With SCHED_FIFO it loses 50 ms of each second in one piece, as soon as it has run for
+//! 950 ms (`kernel.sched_rt_runtime_us`, whether or not somebody waits, where the kernel is built
+//! with `CONFIG_RT_GROUP_SCHED`; elsewhere since Linux 6.12 only to those who wait). SCHED_DEADLINE
+//! with a runtime as long as its period knows no such limit, so it comes first; the kernel refuses
+//! it to a thread that may not use all CPUs, and where the CPUs' time is promised to others.
+//!
+//! Measured on Linux 6.18 with `CONFIG_RT_GROUP_SCHED` (two CPUs, one of them contended), what a
+//! spinning thread lost:
 //!
 //! | how it runs | lost |
 //! |---|---|
-//! | SCHED_FIFO, never sleeping | 50 ms in one piece, once a second: the kernel's fair server |
+//! | SCHED_DEADLINE | nothing over 0.2 ms |
+//! | SCHED_FIFO, never sleeping | 50 ms in one piece, once a second |
 //! | SCHED_FIFO, asleep 10 % of the time by [`Rest`] | nothing over 0.5 ms |
 //! | nice −20 | 4 ms pieces, 19 % of the time |
 //! | normal priority | 4 to 37 ms pieces, 66 % of the time |
 //!
-//! With a probe due every 10 µs that is a lateness (p99) of 43 µs against 45,000 µs.
-//!
-//! So a sender with SCHED_FIFO must sleep a tenth of the time, of its own accord, and [`Rest`]
-//! keeps count. The limit that the kernel enforces is one twentieth
-//! (`/sys/kernel/debug/sched/fair_server`, `kernel.sched_rt_runtime_us`), but what a nap spends in
-//! interrupts and in switching tasks does not count for it.
+//! Either way it rests now and then, so that the kernel's own threads on that CPU get their turn:
+//! [`Rest`] keeps count.
+
+mod cpus;
+mod rest;
 
 use std::fmt;
 use std::io;
 
+use self::cpus::CpuSet;
+pub use self::cpus::{choose_cpu, keep_off};
+pub use self::rest::Rest;
 use super::privilege::{Capabilities, Capability, memlock_limit};
 
 /// Below the priority 50 of threaded interrupt handlers, so that the network card is served.
 const FIFO_PRIORITY: libc::c_int = 40;
-/// CPUs that a set can name; the kernel's own limit is 8192.
-const CPUS_MAX: usize = 8192;
+/// Runtime, deadline and period of the sender under SCHED_DEADLINE: all of the time.
+const DEADLINE_NS: u64 = 1_000_000;
+/// `SCHED_DEADLINE` of `include/uapi/linux/sched.h`.
+const SCHED_DEADLINE: u32 = 6;
 /// Bytes of stack that the sender touches beforehand.
 const STACK_TOUCHED: usize = 64 << 10;
+
+/// How the scheduler treats a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// Like all others.
+    #[default]
+    Normal,
+    /// SCHED_FIFO.
+    Fifo,
+    /// SCHED_DEADLINE.
+    Deadline,
+}
+
+impl Policy {
+    /// How a thread with this policy must rest, if it must; `punctual` where something is due at
+    /// a time.
+    pub fn rest(self, punctual: bool, now_ns: u64) -> Option<Rest> {
+        let share = match (self, punctual) {
+            (Self::Normal, _) => return None,
+            (Self::Fifo, true) => Rest::FIFO,
+            (Self::Fifo, false) => Rest::FIFO_FLOOD,
+            (Self::Deadline, _) => Rest::DEADLINE,
+        };
+        Some(Rest::new(share, now_ns))
+    }
+}
 
 /// What became of a thread that asked to run ahead of others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RealtimeReport {
-    /// The CPU it is pinned to.
+    /// The CPU it runs on alone.
     pub cpu: Option<usize>,
-    /// It has SCHED_FIFO, and so must sleep by [`Rest`].
-    pub fifo: bool,
+    /// How it is scheduled, and so must rest.
+    pub policy: Policy,
     /// Its memory stays in RAM.
     pub locked: bool,
     /// What could not be had, a line each: what, why, and what it costs.
@@ -50,10 +89,10 @@ impl fmt::Display for RealtimeReport {
             Some(cpu) => write!(f, "sender on CPU {cpu}")?,
             None => f.write_str("sender on any CPU")?,
         }
-        f.write_str(if self.fifo {
-            ", real-time priority"
-        } else {
-            ", normal priority"
+        f.write_str(match self.policy {
+            Policy::Normal => ", normal priority",
+            Policy::Fifo => ", real-time priority",
+            Policy::Deadline => ", deadline priority",
         })?;
         f.write_str(if self.locked {
             ", memory locked"
@@ -63,47 +102,27 @@ impl fmt::Display for RealtimeReport {
     }
 }
 
-/// The CPU for the sender: the one asked for, or the last that this process may use. None if
-/// there is only one: a thread that spins there would shut out all others, our own among them.
-pub fn choose_cpu(wanted: Option<usize>) -> Option<usize> {
-    let allowed = CpuSet::of_this_thread().ok()?;
-    wanted.or_else(|| allowed.iter().last().filter(|_| allowed.iter().count() > 1))
-}
-
-/// Keeps the calling thread, and those it starts from now on, off a CPU.
-///
-/// # Errors
-/// If it is the only CPU there is, or the kernel refuses.
-pub fn keep_off(cpu: usize) -> io::Result<()> {
-    let mut allowed = CpuSet::of_this_thread()?;
-    allowed.remove(cpu);
-    if allowed.iter().next().is_none() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "there is no other CPU",
-        ));
-    }
-    allowed.apply()
-}
-
-/// Makes the calling thread the sender: pinned to `cpu` (as [`choose_cpu`] chose it), with
-/// SCHED_FIFO, memory locked, and timers that are not rounded. Call it in that thread, after
+/// Makes the calling thread the sender: on `cpu` (as [`choose_cpu`] chose it), ahead of all
+/// others, memory locked, and timers that are not rounded. Call it in that thread, after
 /// [`keep_off`] in the others.
 pub fn prepare_sender(cpu: Option<usize>) -> RealtimeReport {
     let mut report = RealtimeReport::default();
+    let inherited = CpuSet::of_this_thread();
     match cpu.map(|cpu| (cpu, CpuSet::only(cpu).and_then(|set| set.apply()))) {
         Some((cpu, Ok(()))) => report.cpu = Some(cpu),
         Some((cpu, Err(error))) => report.refused.push(format!(
             "the sender is not pinned to CPU {cpu} ({error}): it may be moved, which delays probes"
         )),
         None => report.refused.push(
-            "the sender has no CPU of its own, as there is only one: probes may leave late".into(),
+            "the sender has no CPU of its own, as there is none to spare (each pinger takes one): \
+             probes may leave late"
+                .into(),
         ),
     }
     // Without a CPU to itself, a real-time thread could shut out the rest of pinger.
     if report.cpu.is_some() {
-        match set_fifo() {
-            Ok(()) => report.fifo = true,
+        match set_deadline(cpu, inherited).or_else(|_| set_fifo().map(|()| Policy::Fifo)) {
+            Ok(policy) => report.policy = policy,
             Err(error) => report.refused.push(format!(
                 "the sender has no real-time priority ({error}; it takes CAP_SYS_NICE): where \
                  other programs are busy, probes may leave some milliseconds late"
@@ -128,53 +147,30 @@ pub fn prepare_sender(cpu: Option<usize>) -> RealtimeReport {
     report
 }
 
-/// Keeps count of how much a thread sleeps, and says when it must nap to keep its real-time
-/// priority from being taken away for 50 ms at a time.
-#[derive(Clone, Debug)]
-pub struct Rest {
-    /// The share of time to be slept: one part in so many.
-    share: i64,
-    /// What may be spent awake before the next nap.
-    credit_ns: i64,
-    woke_ns: u64,
-}
-
-impl Rest {
-    /// The share of time to be slept for probes to leave on time: one part in so many.
-    pub const PUNCTUAL: i64 = 10;
-    /// The share in a flood, where nothing is due and so nothing late. 50 ms in one piece are
-    /// lost then where others wait for the CPU, but that is half of what the other share costs
-    /// always; these naps only let in what the kernel does in threads of its own.
-    pub const FLOOD: i64 = 50;
-    /// How long a nap is meant to last: short, as a probe may come due in it; but of naps below
-    /// 30 µs nothing is left for those who wait.
-    pub const NAP_NS: u64 = 30_000;
-    /// What sleep can be saved for: a tenth of the second in which the kernel wants its share.
-    const CREDIT_MAX_NS: i64 = 100_000_000;
-
-    /// Starts counting, with credit for one nap; one part in `share` is to be slept.
-    pub fn new(share: i64, now_ns: u64) -> Self {
-        Self {
-            share,
-            credit_ns: Self::NAP_NS.cast_signed() * share,
-            woke_ns: now_ns,
-        }
+/// A thread with SCHED_DEADLINE may not be pinned, but stays on the CPU where it is for as long as
+/// there is no other such thread: `find_later_rq` in `kernel/sched/deadline.c`.
+fn set_deadline(cpu: Option<usize>, inherited: io::Result<CpuSet>) -> io::Result<Policy> {
+    let pinned = CpuSet::of_this_thread()?;
+    let mut all = inherited?;
+    cpu.into_iter().for_each(|cpu| all.insert(cpu));
+    all.apply()?;
+    let attributes = libc::sched_attr {
+        size: size_of::<libc::sched_attr>() as u32,
+        sched_policy: SCHED_DEADLINE,
+        sched_flags: libc::SCHED_FLAG_RESET_ON_FORK as u64,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: DEADLINE_NS,
+        sched_deadline: DEADLINE_NS,
+        sched_period: DEADLINE_NS,
+    };
+    // SAFETY: `attributes` is valid for the call and says its own size; 0 is the calling thread.
+    if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } == 0 {
+        return Ok(Policy::Deadline);
     }
-
-    /// The time until which the thread must sleep now, if it must.
-    pub fn nap_until(&self, now_ns: u64) -> Option<u64> {
-        let awake = now_ns.saturating_sub(self.woke_ns).cast_signed();
-        (awake >= self.credit_ns).then_some(now_ns + Self::NAP_NS)
-    }
-
-    /// Notes a sleep, for whatever reason, from `slept_ns` to `woke_ns`.
-    pub fn slept(&mut self, slept_ns: u64, woke_ns: u64) {
-        let awake = slept_ns.saturating_sub(self.woke_ns).cast_signed();
-        let asleep = woke_ns.saturating_sub(slept_ns).cast_signed();
-        let earned = asleep.saturating_mul(self.share - 1);
-        self.credit_ns = (self.credit_ns - awake + earned).min(Self::CREDIT_MAX_NS);
-        self.woke_ns = woke_ns;
-    }
+    let error = io::Error::last_os_error();
+    pinned.apply()?;
+    Err(error)
 }
 
 fn set_fifo() -> io::Result<()> {
@@ -216,47 +212,6 @@ fn check(result: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// A set of CPUs, as the scheduler's calls take it: a bit each.
-#[derive(Clone, PartialEq, Eq)]
-struct CpuSet([u64; CPUS_MAX / 64]);
-
-impl CpuSet {
-    fn of_this_thread() -> io::Result<Self> {
-        let mut set = Self([0; CPUS_MAX / 64]);
-        let place = set.0.as_mut_ptr().cast::<libc::cpu_set_t>();
-        // SAFETY: the kernel writes at most the given number of bytes, which `set` has; a set of
-        // words is what it takes `cpu_set_t` for. 0 is the calling thread.
-        check(unsafe { libc::sched_getaffinity(0, size_of_val(&set.0), place) })?;
-        Ok(set)
-    }
-
-    fn only(cpu: usize) -> io::Result<Self> {
-        let mut set = Self([0; CPUS_MAX / 64]);
-        match set.0.get_mut(cpu / 64) {
-            Some(word) => *word |= 1 << (cpu % 64),
-            None => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
-        }
-        Ok(set)
-    }
-
-    fn remove(&mut self, cpu: usize) {
-        if let Some(word) = self.0.get_mut(cpu / 64) {
-            *word &= !(1 << (cpu % 64));
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = usize> {
-        (0..CPUS_MAX).filter(|cpu| self.0[cpu / 64] >> (cpu % 64) & 1 == 1)
-    }
-
-    fn apply(&self) -> io::Result<()> {
-        let place = self.0.as_ptr().cast::<libc::cpu_set_t>();
-        // SAFETY: the kernel reads the given number of bytes, which the set has; 0 is the calling
-        // thread.
-        check(unsafe { libc::sched_setaffinity(0, size_of_val(&self.0), place) })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,16 +225,12 @@ mod tests {
         // On a thread of its own: the harness's threads stay as they are.
         std::thread::spawn(|| {
             let before = cpus();
-            let Some(cpu) = choose_cpu(None) else {
-                assert_eq!(
-                    before.len(),
-                    1,
-                    "only where there is one CPU is none chosen"
-                );
+            let [_, .., cpu] = before[..] else {
                 assert!(keep_off(before[0]).is_err());
+                assert_eq!(choose_cpu(None), None);
                 return;
             };
-            assert_eq!(Some(&cpu), before.last());
+            assert_eq!(choose_cpu(Some(cpu)), Some(cpu));
             keep_off(cpu).unwrap();
             assert!(!cpus().contains(&cpu));
             assert_eq!(cpus().len(), before.len() - 1);
@@ -287,10 +238,11 @@ mod tests {
             let report = std::thread::spawn(move || (prepare_sender(Some(cpu)), cpus()));
             let (report, after) = report.join().unwrap();
             assert_eq!(report.cpu, Some(cpu), "{report}: {:?}", report.refused);
-            assert_eq!(after, [cpu]);
+            let pinned = report.policy != Policy::Deadline;
+            assert_eq!(after, if pinned { vec![cpu] } else { before });
             assert_eq!(
                 report.refused.len(),
-                2 - usize::from(report.fifo) - usize::from(report.locked)
+                usize::from(report.policy == Policy::Normal) + usize::from(!report.locked)
             );
         })
         .join()
@@ -299,56 +251,19 @@ mod tests {
 
     #[test]
     fn a_cpu_that_is_not_there_is_said_and_not_fatal() {
-        let report = std::thread::spawn(|| prepare_sender(Some(CPUS_MAX + 1)))
+        let report = std::thread::spawn(|| prepare_sender(Some(8193)))
             .join()
             .unwrap();
         assert_eq!(report.cpu, None);
-        assert!(!report.fifo, "never without a CPU of its own");
+        assert_eq!(
+            report.policy,
+            Policy::Normal,
+            "never without a CPU of its own"
+        );
         assert!(
             report.refused[0].contains("not pinned to CPU 8193"),
             "{:?}",
             report.refused
         );
-    }
-
-    #[test]
-    fn a_thread_that_never_sleeps_by_itself_naps_its_share_of_the_time() {
-        let check = |parts: i64| {
-            let mut rest = Rest::new(parts, 0);
-            let (mut now, mut asleep) = (0, 0);
-            while now < 1_000_000_000 {
-                now += 1_000;
-                if let Some(until) = rest.nap_until(now) {
-                    // It wakes a little late, as it does on a real machine.
-                    let woke = until + 15_000;
-                    rest.slept(now, woke);
-                    asleep += woke - now;
-                    now = woke;
-                }
-            }
-            let share = asleep as f64 / now as f64 * parts as f64;
-            assert!((0.95..1.05).contains(&share), "{share} of one in {parts}");
-        };
-        check(Rest::PUNCTUAL);
-        check(Rest::FLOOD);
-    }
-
-    #[test]
-    fn a_thread_that_sleeps_anyway_needs_no_naps() {
-        let mut rest = Rest::new(Rest::PUNCTUAL, 0);
-        for period in 1..100_000_u64 {
-            let now = period * 100_000;
-            // Awake for 60 µs of each 100.
-            rest.slept(now - 100_000, now - 60_000);
-            assert_eq!(rest.nap_until(now), None);
-        }
-    }
-
-    #[test]
-    fn long_sleep_is_not_saved_for_ever() {
-        let mut rest = Rest::new(Rest::PUNCTUAL, 0);
-        rest.slept(0, 3_600_000_000_000);
-        let now = 3_600_000_000_000 + 100_000_000;
-        assert!(rest.nap_until(now).is_some());
     }
 }

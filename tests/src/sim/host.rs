@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 
 use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice};
+use pinger_ebpf::identity::Prefix;
+use pinger_ebpf::layout::PROTOCOL_ICMP;
 
 use super::rng::Rng;
 use super::scenario::Faults;
@@ -118,15 +120,19 @@ pub fn answers(request: &Request, faults: &Faults, rng: &mut Rng) -> Vec<(Vec<u8
 fn answer(request: &Request, faults: &Faults, rng: &mut Rng) -> (Vec<u8>, Nature) {
     let hop_limit = 1 + rng.below(255) as u8;
     let mut payload = request.payload.clone();
-    let cookie_len = if payload.len() < 8 { 0 } else { 8 };
+    let Prefix {
+        cookie_len,
+        len: own_len,
+        ..
+    } = Prefix::of(PROTOCOL_ICMP, payload.len());
     let mut mismatch_at = None;
-    if rng.chance(faults.corrupt) && payload.len() > cookie_len {
-        let at = cookie_len + rng.below((payload.len() - cookie_len) as u64) as usize;
+    if rng.chance(faults.corrupt) && payload.len() > own_len {
+        let at = own_len + rng.below((payload.len() - own_len) as u64) as usize;
         payload[at] ^= 1 << rng.below(8);
         mismatch_at = Some(at as u16);
     }
     if rng.chance(faults.resize) {
-        let len = cookie_len + rng.below((payload.len() - cookie_len) as u64 + 9) as usize;
+        let len = own_len + rng.below((payload.len() - own_len) as u64 + 9) as usize;
         if len != payload.len() {
             let at = len.min(payload.len()) as u16;
             mismatch_at = Some(mismatch_at.map_or(at, |first| at.min(first)));

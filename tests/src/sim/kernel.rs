@@ -5,9 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use pinger::flight::AtomicSlot;
-use pinger_ebpf::layout::{Event, Flow, FlowKey, Payload, Settings};
+use pinger_ebpf::identity::Prefix;
+use pinger_ebpf::layout::{Event, Flow, FlowKey, PAYLOAD_MATCHES, Payload, Settings};
 use pinger_ebpf::matching::{Context, Match};
-use pinger_ebpf::parse::{Packet, parse};
+use pinger_ebpf::parse::{Answer, Packet, parse};
 use pinger_ebpf::payload::Received;
 
 /// The flight table, shared with the engine.
@@ -85,26 +86,30 @@ impl Kernel {
 
     /// Handles one packet as `main.rs` of the program does.
     pub fn receive(&mut self, packet: &[u8], now_ns: u64) -> Verdict {
-        let reply = match parse(packet) {
-            Packet::EchoReply(reply) => reply,
+        let answer = match parse(packet) {
+            Packet::Answer(answer) => answer,
             Packet::Malformed => {
                 self.malformed += 1;
                 return Verdict::Passed;
             }
             Packet::NotOurs => return Verdict::Passed,
         };
-        let Some(flow) = self.flows.get(&reply.flow_key()) else {
+        let Some(flow) = self.flows.get(&answer.key) else {
             return Verdict::Passed;
         };
         let room = self.has_room();
-        let slot = &self.slots.0[reply.slot_index(flow) as usize];
         let context = Context {
             flow,
             settings: &self.settings,
             now_ns,
             room,
         };
-        let matched = reply.claim(packet, slot, context);
+        let matched = answer
+            .sequence(packet, flow)
+            .map_or(Match::Forged, |sequence| {
+                let slot = &self.slots.0[sequence.slot_index(flow) as usize];
+                answer.claim(packet, sequence, slot, context)
+            });
         if matched == Match::Forged {
             self.forged += 1;
             return Verdict::Passed;
@@ -114,13 +119,23 @@ impl Kernel {
         let Match::Told(mut event) = matched else {
             return Verdict::Untold;
         };
-        let received = Received {
-            at: reply.payload_at,
-            len: reply.payload_len,
-            sent_len: flow.payload_len.into(),
-        };
-        event.mismatch_at = received.first_difference(packet, &self.payload);
+        event.mismatch_at = self.compare(packet, &answer, flow);
         self.ring.push_back(event);
         Verdict::Told
+    }
+
+    /// Compares the payload of an answer with what the flow's probes carry.
+    fn compare(&self, packet: &[u8], answer: &Answer, flow: &Flow) -> u16 {
+        if !answer.has_payload() {
+            return PAYLOAD_MATCHES;
+        }
+        let sent_len = usize::from(flow.payload_len);
+        let received = Received {
+            at: answer.payload_at,
+            len: answer.payload_len,
+            sent_len,
+            own_len: Prefix::of(answer.key.protocol, sent_len).len,
+        };
+        received.first_difference(packet, &self.payload)
     }
 }

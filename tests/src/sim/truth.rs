@@ -7,6 +7,7 @@ use pinger::destination::Destination;
 use pinger::packet;
 use pinger::result::{Answer, Outcome, ProbeResult};
 use pinger_ebpf::cookie::cookie;
+use pinger_ebpf::identity::{Prefix, flow_check};
 use pinger_ebpf::layout::Payload;
 use zerocopy::IntoBytes;
 
@@ -188,7 +189,18 @@ impl Truth {
             sequence += round.unwrap_or(0) << 16;
             *first = bytes(&round.unwrap_or(0));
         }
+        let protocol = target.destination.protocol;
+        let balance_at = Prefix::of(protocol.number(), wanted.len()).balance_at;
+        let mut is_balanced = true;
+        if let Some(at) = balance_at.filter(|_| request.payload.len() == wanted.len()) {
+            // Whatever makes the checksum come out.
+            wanted[at..at + 2].copy_from_slice(&request.payload[at..at + 2]);
+            let checksum_at = frame.len() - request.payload.len() - 6;
+            let check = flow_check(self.secret, flow).to_be_bytes();
+            is_balanced = frame[checksum_at..checksum_at + 2] == check;
+        }
         let right = request.payload == wanted
+            && is_balanced
             && request.hop_limit == target.destination.ttl.of(request.sequence.into())
             && frame[..6] == super::mac(hop)
             && is_up;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use xtask::lab::Shape;
 
 use crate::harness::{Report, Site, alone};
-use crate::responder::{Manner, Responder};
+use crate::responder::{Act, Forgery, Probe, Responder, What};
 use crate::rows::{self, Row};
 
 const PROBES: u64 = 5;
@@ -31,6 +31,43 @@ destinations = ["198.18.0.1-198.18.0.9", "2001:2:0:1::1-2001:2:0:1::9"]
 host = "198.18.0.250"
 timeout = "4s"
 "#;
+
+/// What comes of a request.
+#[derive(Clone, Copy, Debug)]
+enum Manner {
+    /// An answer as the kernel would give it.
+    Honest,
+    /// The answer differs in the payload byte at this offset.
+    Corrupt(usize),
+    /// So many answers.
+    Copies(usize),
+    /// The answer comes this much later.
+    Delay(Duration),
+    /// The answer comes from the next higher address.
+    Stranger,
+    /// The answer has another sequence.
+    OtherSequence,
+    /// No answer.
+    Silent,
+}
+
+impl Manner {
+    fn acts(self) -> Vec<Act> {
+        match self {
+            Self::Honest => vec![What::Honest.now()],
+            Self::Corrupt(offset) => vec![What::Corrupt(offset).now()],
+            Self::Copies(copies) => vec![What::Honest.now(); copies],
+            Self::Delay(delay) => vec![What::Honest.after(delay)],
+            Self::Stranger => vec![What::Forged(Forgery::Address).now()],
+            Self::OtherSequence => vec![What::Forged(Forgery::Sequence).now()],
+            Self::Silent => Vec::new(),
+        }
+    }
+}
+
+fn acts(probe: &Probe, _: u64) -> Vec<Act> {
+    manner(probe.host).acts()
+}
 
 /// What the host with this number does.
 fn manner(host: IpAddr) -> Manner {
@@ -135,7 +172,7 @@ fn totals(report: &Report) {
 fn corrupted_copied_delayed_forged_and_missing_answers_are_told_apart() {
     let _turn = alone();
     let site = Site::new(Shape::default());
-    let _responder = Responder::start(&site.lab, manner);
+    let _responder = Responder::start(&site.lab, acts);
     let config = site.folder.file("pinger.toml", CONFIG);
     let running = site.start_stored(&format!("--config {config} --format json"));
     let report = running.end().report();
@@ -162,7 +199,7 @@ fn corrupted_copied_delayed_forged_and_missing_answers_are_told_apart() {
 fn an_unverified_payload_is_not_called_changed() {
     let _turn = alone();
     let site = Site::new(Shape::default());
-    let _responder = Responder::start(&site.lab, manner);
+    let _responder = Responder::start(&site.lab, acts);
     let report = site.report("--no-verify --count 5 --interval 200ms --timeout 2s 198.18.0.2");
     report.assert_counts(&[("reply", 5), ("mismatch", 0)]);
 }

@@ -42,7 +42,7 @@ fn an_interface_on_top_of_another_takes_the_generic_way() {
     let site = Site::new(Shape {
         direct: true,
         static_neighbours: false,
-        gateways: 0,
+        ..Shape::default()
     });
     site.lab
         .prober()

@@ -10,6 +10,7 @@ const DIRECT: Shape = Shape {
     gateways: 0,
     static_neighbours: false,
     direct: true,
+    second: false,
 };
 
 #[test]

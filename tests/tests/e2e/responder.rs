@@ -1,20 +1,24 @@
-//! A network that misbehaves exactly as told: it answers echo requests from a packet socket, in
-//! the place of the hosts' kernel, which is told to keep quiet.
+//! A network that misbehaves exactly as told: it answers probes of all protocols from a packet
+//! socket, in the place of the hosts' kernel, which no longer holds their addresses; and it keeps
+//! a log of what it did.
 
+mod packet;
+mod tests;
+
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use xtask::lab::Lab;
+use xtask::lab::{HOSTS_IPV4, HOSTS_IPV6, Lab};
 
-use crate::host::{checksum, set};
-
-const ETHERNET_LEN: usize = 14;
-const ICMP_LEN: usize = 8;
+use crate::host::set;
+use packet::Seen;
+pub(crate) use packet::{By, Forgery, IcmpError, Probe, Reset};
 
 /// The name that labs give the hosts' interface.
 const INTERFACE: &std::ffi::CStr = c"far";
@@ -22,48 +26,89 @@ const INTERFACE: &std::ffi::CStr = c"far";
 /// How often the responder looks for delayed answers that are due, and for its end.
 const PERIOD: Duration = Duration::from_millis(1);
 
-/// What comes of a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Manner {
-    /// An answer as the kernel would give it.
+/// One answer to a probe, and how long after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Act {
+    pub(crate) what: What,
+    pub(crate) after: Duration,
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum What {
+    /// What an open host sends: echo reply, datagram, SYN-ACK.
     Honest,
-    /// The answer differs in the payload byte at this offset.
+    /// What a host sends whose port is closed: RST, port unreachable.
+    Closed,
+    /// The honest answer with another payload byte at this offset.
     Corrupt(usize),
-    /// So many answers.
-    Copies(usize),
-    /// The answer comes this much later.
-    Delay(Duration),
-    /// The answer comes from the next higher address.
-    Stranger,
-    /// The answer has another sequence.
-    OtherSequence,
-    /// No answer.
-    Silent,
+    /// An error of some router.
+    Error(IcmpError),
+    /// Something that is no answer.
+    Forged(Forgery),
+}
+
+impl What {
+    pub(crate) fn now(self) -> Act {
+        self.after(Duration::ZERO)
+    }
+
+    pub(crate) fn after(self, after: Duration) -> Act {
+        Act { what: self, after }
+    }
+}
+
+/// One probe and what came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) probe: Probe,
+    pub(crate) acts: Vec<Act>,
+}
+
+/// All that the responder saw and did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    /// In the order in which the probes came.
+    pub(crate) probes: Vec<Entry>,
+    pub(crate) resets: Vec<Reset>,
 }
 
 /// The responder's thread; it ends when this is dropped.
 pub(crate) struct Responder {
     ending: Arc<AtomicBool>,
+    log: Arc<Mutex<Log>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Responder {
-    /// Answers in the hosts' place of a lab without gateways; `manner` is told who is asked.
-    pub(crate) fn start(lab: &Lab, manner: impl Fn(IpAddr) -> Manner + Send + 'static) -> Self {
-        let quiet = [
-            "net/ipv4/icmp_echo_ignore_all",
-            "net/ipv6/icmp/echo_ignore_all",
-        ];
-        let quiet = quiet.map(|name| (name.to_owned(), "1"));
-        lab.hosts().sysctl(&quiet).unwrap();
+    /// Answers in the hosts' place; `manner` is told of each probe, and how many came before it
+    /// of the same protocol to the same host.
+    pub(crate) fn start(
+        lab: &Lab,
+        manner: impl FnMut(&Probe, u64) -> Vec<Act> + Send + 'static,
+    ) -> Self {
+        let quiet = [HOSTS_IPV4, HOSTS_IPV6].map(|prefix| {
+            [
+                format!("route delete local {prefix} dev lo table local"),
+                format!("route replace blackhole {prefix}"),
+            ]
+        });
+        lab.hosts().ip(&quiet.concat()).unwrap();
         let socket = lab.hosts().enter(open).unwrap();
         let ending = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&ending);
-        let thread = std::thread::spawn(move || answer(&socket, manner, &seen));
+        let log = Arc::new(Mutex::new(Log::default()));
+        let (seen, kept) = (Arc::clone(&ending), Arc::clone(&log));
+        let thread = std::thread::spawn(move || answer(&socket, manner, &kept, &seen));
         Self {
             ending,
+            log,
             thread: Some(thread),
         }
+    }
+
+    /// What it saw and did until now.
+    pub(crate) fn log(&self) -> Log {
+        self.log.lock().unwrap().clone()
     }
 }
 
@@ -114,8 +159,14 @@ fn open() -> OwnedFd {
     socket
 }
 
-fn answer(socket: &OwnedFd, manner: impl Fn(IpAddr) -> Manner, ending: &AtomicBool) {
+fn answer(
+    socket: &OwnedFd,
+    mut manner: impl FnMut(&Probe, u64) -> Vec<Act>,
+    log: &Mutex<Log>,
+    ending: &AtomicBool,
+) {
     let mut waiting: Vec<(Instant, Vec<u8>)> = Vec::new();
+    let mut numbers: HashMap<(By, IpAddr, u16), u64> = HashMap::new();
     let mut buffer = [0; 4096];
     while !ending.load(Ordering::Relaxed) {
         let mut poll = libc::pollfd {
@@ -126,12 +177,23 @@ fn answer(socket: &OwnedFd, manner: impl Fn(IpAddr) -> Manner, ending: &AtomicBo
         // SAFETY: one valid `pollfd`.
         unsafe { libc::poll(&raw mut poll, 1, PERIOD.as_millis() as libc::c_int) };
         while let Some(frame) = receive(socket, &mut buffer) {
-            let Some((host, frame)) = reply(frame) else {
-                continue;
+            let probe = match packet::read(frame) {
+                Some(Seen::Probe(probe)) => probe,
+                Some(Seen::Reset(reset)) => {
+                    log.lock().unwrap().resets.push(reset);
+                    continue;
+                }
+                None => continue,
             };
-            for (delay, frame) in twist(frame, manner(host)) {
-                waiting.push((Instant::now() + delay, frame));
-            }
+            let number = numbers
+                .entry((probe.by, probe.host, probe.port))
+                .or_default();
+            let acts = manner(&probe, *number);
+            *number += 1;
+            let now = Instant::now();
+            let due = |act: &Act| (now + act.after, bytes(&probe, act.what));
+            waiting.extend(acts.iter().map(due));
+            log.lock().unwrap().probes.push(Entry { probe, acts });
         }
         let now = Instant::now();
         waiting.retain(|(due, frame)| {
@@ -141,6 +203,16 @@ fn answer(socket: &OwnedFd, manner: impl Fn(IpAddr) -> Manner, ending: &AtomicBo
             }
             later
         });
+    }
+}
+
+fn bytes(probe: &Probe, what: What) -> Vec<u8> {
+    match what {
+        What::Honest => probe.honest(),
+        What::Closed => probe.closed(),
+        What::Corrupt(offset) => probe.corrupt(offset),
+        What::Error(error) => probe.error(error),
+        What::Forged(forgery) => probe.forged(forgery),
     }
 }
 
@@ -163,93 +235,20 @@ fn send(socket: &OwnedFd, frame: &[u8]) {
     assert_eq!(len, frame.len() as isize, "{}", io::Error::last_os_error());
 }
 
-/// The parts of a frame that an answer turns round.
-struct Layout {
-    /// Where the source address is, and how long it is; the destination's follows.
-    addresses: usize,
-    address_len: usize,
-    icmp: usize,
-    end: usize,
-    ipv4: bool,
-}
+/// Numbers by a seed: SplitMix64 (Steele, Lea and Flood 2014).
+pub(crate) struct Dice(u64);
 
-fn layout(frame: &[u8]) -> Option<Layout> {
-    let ip = frame.get(ETHERNET_LEN..)?;
-    match (frame.get(12..14)?, ip.len()) {
-        ([0x08, 0x00], 28..) if ip[9] == 1 => Some(Layout {
-            addresses: ETHERNET_LEN + 12,
-            address_len: 4,
-            icmp: ETHERNET_LEN + usize::from(ip[0] & 0xf) * 4,
-            end: ETHERNET_LEN + usize::from(u16::from_be_bytes([ip[2], ip[3]])),
-            ipv4: true,
-        }),
-        ([0x86, 0xdd], 48..) if ip[6] == 58 => Some(Layout {
-            addresses: ETHERNET_LEN + 8,
-            address_len: 16,
-            icmp: ETHERNET_LEN + 40,
-            end: ETHERNET_LEN + 40 + usize::from(u16::from_be_bytes([ip[4], ip[5]])),
-            ipv4: false,
-        }),
-        _ => None,
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
     }
-}
 
-/// Who is asked, and the honest answer; none if this is no echo request.
-fn reply(request: &[u8]) -> Option<(IpAddr, Vec<u8>)> {
-    let layout = layout(request)?;
-    let wanted = if layout.ipv4 { 8 } else { 128 };
-    if request[layout.icmp] != wanted {
-        return None;
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % end as u64) as usize
     }
-    let mut frame = request[..layout.end].to_vec();
-    let (mac_to, mac_from) = frame[..12].split_at_mut(6);
-    mac_to.swap_with_slice(mac_from);
-    let len = layout.address_len;
-    let (from, to) = frame[layout.addresses..][..2 * len].split_at_mut(len);
-    from.swap_with_slice(to);
-    let host = match <[u8; 4]>::try_from(&*from) {
-        Ok(octets) => IpAddr::from(octets),
-        Err(_) => IpAddr::from(<[u8; 16]>::try_from(&*from).ok()?),
-    };
-    frame[layout.icmp] = if layout.ipv4 { 0 } else { 129 };
-    seal(&mut frame);
-    Some((host, frame))
-}
-
-/// Makes the checksums right.
-fn seal(frame: &mut [u8]) {
-    let Some(layout) = layout(frame) else { return };
-    let Layout {
-        addresses, icmp, ..
-    } = layout;
-    let mut begun = 0;
-    if layout.ipv4 {
-        frame[ETHERNET_LEN + 10..][..2].fill(0);
-        let sum = checksum(&frame[ETHERNET_LEN..icmp], 0);
-        frame[ETHERNET_LEN + 10..][..2].copy_from_slice(&sum.to_be_bytes());
-    } else {
-        begun = u32::from(!checksum(&frame[addresses..icmp], 0)) + (frame.len() - icmp) as u32 + 58;
-    }
-    frame[icmp + 2..icmp + 4].fill(0);
-    let sum = checksum(&frame[icmp..], begun);
-    frame[icmp + 2..icmp + 4].copy_from_slice(&sum.to_be_bytes());
-}
-
-/// What is sent instead of the honest answer, and when.
-fn twist(mut frame: Vec<u8>, manner: Manner) -> Vec<(Duration, Vec<u8>)> {
-    let Some(layout) = layout(&frame) else {
-        return Vec::new();
-    };
-    let (mut copies, mut delay) = (1, Duration::ZERO);
-    match manner {
-        Manner::Honest => {}
-        Manner::Corrupt(offset) => frame[layout.icmp + ICMP_LEN + offset] ^= 0xff,
-        Manner::Copies(number) => copies = number,
-        Manner::Delay(by) => delay = by,
-        Manner::Stranger => frame[layout.addresses + layout.address_len - 1] += 1,
-        Manner::OtherSequence => frame[layout.icmp + 7] ^= 1,
-        Manner::Silent => copies = 0,
-    }
-    seal(&mut frame);
-    vec![(delay, frame); copies]
 }

@@ -29,12 +29,16 @@ pub(crate) struct Row {
     pub(crate) rseq: u16,
     pub(crate) hop_limit: u8,
     pub(crate) datamatch: Option<bool>,
+    pub(crate) ttl: u8,
+    pub(crate) answer: String,
+    pub(crate) traffic_class: u8,
+    pub(crate) mismatch_at: Option<u16>,
 }
 
 const QUERY: &str = "SELECT run, source, destination, sequence, \
     toUnixTimestamp64Nano(time_due) AS due, toUnixTimestamp64Nano(time_sent) AS sent, lag, rtt, \
     toUnixTimestamp64Nano(rtime) AS received, outcome, address, rsite, rhost, rtype, rcode, rid, \
-    rseq, hop_limit, datamatch FROM results ORDER BY run, destination, sequence, time_due, outcome \
+    rseq, hop_limit, datamatch, ttl, answer, traffic_class, mismatch_at FROM results ORDER BY run, destination, sequence, time_due, outcome \
     SETTINGS output_format_json_quote_64bit_integers = 0 FORMAT JSONEachRow";
 
 /// All rows in the site's store, in the order of run, destination and sequence.
@@ -53,6 +57,26 @@ pub(crate) fn keys(site: &Site) -> HashMap<IpAddr, u64> {
             let (address, id) = line.split_once('\t').unwrap();
             let address: Ipv6Addr = address.parse().unwrap();
             (address.to_canonical(), id.parse().unwrap())
+        })
+        .collect()
+}
+
+/// The keys of the destinations in the store, by protocol as the schema names it, address, port.
+pub(crate) fn ported_keys(site: &Site) -> HashMap<(String, IpAddr, u16), u64> {
+    let text = site.sql("SELECT protocol, address, port, id FROM destinations FINAL WHERE active");
+    text.lines()
+        .map(|line| {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let [protocol, address, port, id] = fields[..] else {
+                panic!("not four fields: {line}")
+            };
+            let address: Ipv6Addr = address.parse().unwrap();
+            let key = (
+                protocol.to_owned(),
+                address.to_canonical(),
+                port.parse().unwrap(),
+            );
+            (key, id.parse().unwrap())
         })
         .collect()
 }

@@ -8,7 +8,10 @@ use anyhow::{Result, bail};
 
 use super::machine::{self, GATEWAY, NAMESPACE, OWN, Raised, State};
 use super::record::{Owner, Record};
-use super::topology::{HOSTS_IPV4, HOSTS_IPV6, INTERFACE};
+use super::services::{ECHO_PORT, TCP_PORTS};
+use super::topology::{
+    BLACK_HOLE, DeadEnd, HOSTS_IPV4, HOSTS_IPV6, INTERFACE, NOWHERE, PROHIBITED, UNREACHABLE,
+};
 use crate::process;
 use crate::progress::{say, spent};
 use crate::setup::{self, plan};
@@ -106,6 +109,19 @@ fn report(state: &State) -> String {
     ));
     line(format!("IPv4 hosts  {HOSTS_IPV4} via {}", GATEWAY[0]));
     line(format!("IPv6 hosts  {HOSTS_IPV6} via {}", GATEWAY[1]));
+    let [http, https] = TCP_PORTS;
+    line(format!(
+        "services    UDP echo at port {ECHO_PORT}, TCP at {http} and {https}; other ports are closed"
+    ));
+    for (what, dead_end) in [
+        ("unreachable", UNREACHABLE),
+        ("prohibited", PROHIBITED),
+        ("no route", NOWHERE),
+        ("black hole", BLACK_HOLE),
+    ] {
+        let DeadEnd { ipv4, ipv6, .. } = dead_end;
+        line(format!("{what:<11} {ipv4} and {ipv6}"));
+    }
     if state.is_up() {
         line("try".into());
         line(format!(
@@ -168,7 +184,15 @@ mod tests {
             record,
         };
         let names = [
-            INTERFACE, NAMESPACE, HOSTS_IPV4, HOSTS_IPV6, "fping", "lab down",
+            INTERFACE,
+            NAMESPACE,
+            HOSTS_IPV4,
+            HOSTS_IPV6,
+            "fping",
+            "lab down",
+            "port 7",
+            UNREACHABLE.ipv4,
+            BLACK_HOLE.ipv6,
         ];
         check(&up, &names);
         let broken = State {

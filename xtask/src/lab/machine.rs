@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use super::namespace::{Namespace, ip_batch, ip_json};
 use super::record::{DIRECTORY, Owner, Record, read_record, remove_record, write_record};
-use super::topology::{FAR, HOSTS_IPV4, HOSTS_IPV6, INTERFACE, Shape, Topology};
+use super::services;
+use super::topology::{DEAD_ENDS, FAR, HOSTS_IPV4, HOSTS_IPV6, INTERFACE, Shape, Topology};
 use crate::process;
 use crate::progress::say;
 
@@ -131,14 +132,11 @@ pub fn look() -> Result<State> {
             has_addresses(&addresses, OWN),
             "the interface lacks an address",
         );
-        let routes = [
-            route(None, HOSTS_IPV4, "main")?,
-            route(None, HOSTS_IPV6, "main")?,
-        ];
-        expect(
-            routes.iter().all(leads_into_lab),
-            "a route to the hosts is missing",
-        );
+        for prefix in routed() {
+            let routes = route(None, prefix, "main")?;
+            let fault = format!("a route to {prefix} is missing");
+            expect(leads_into_lab(&routes), &fault);
+        }
         let known = ask("neighbour show nud permanent");
         expect(has_neighbours(&known), "a static neighbour is missing");
     } else {
@@ -158,6 +156,9 @@ pub fn look() -> Result<State> {
                 is_nonempty(&local),
                 "the hosts' kernel does not hold their prefixes",
             );
+        }
+        for fault in services::missing(NAMESPACE).unwrap_or_default() {
+            expect(false, &fault);
         }
     }
     Ok(State {
@@ -283,6 +284,7 @@ fn make() -> Result<()> {
     let hosts = Namespace::new(NAMESPACE.into())?;
     Topology::new(vec![None, Some(NAMESPACE.into())], Shape::default())
         .apply()
+        .and_then(|()| services::start_process(NAMESPACE))
         .inspect_err(|_| drop(ip_batch(None, &[format!("link delete {INTERFACE}")])))?;
     hosts.keep();
     Ok(())
@@ -298,7 +300,7 @@ fn refuse_strangers() -> Result<()> {
              lab's has {OWN_MAC}). If nobody needs it, remove it: ip link delete {INTERFACE}"
         );
     }
-    for prefix in [HOSTS_IPV4, HOSTS_IPV6] {
+    for prefix in routed() {
         let found = route(None, prefix, "main")?;
         ensure!(
             !is_nonempty(&found) || leads_into_lab(&found),
@@ -329,6 +331,12 @@ fn remove() -> Result<()> {
         );
     }
     remove_record()
+}
+
+/// Every prefix that the lab's interface leads to through the gateway.
+fn routed() -> impl Iterator<Item = &'static str> {
+    let dead_ends = DEAD_ENDS.iter().flat_map(|end| [end.ipv4, end.ipv6]);
+    [HOSTS_IPV4, HOSTS_IPV6].into_iter().chain(dead_ends)
 }
 
 fn interface() -> Result<Option<Value>> {

@@ -89,21 +89,30 @@ impl Namespace {
     /// # Errors
     /// Not root, or the namespace is gone; the work was not done.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let inside = fs::File::open(Path::new(NAMES).join(&self.name))
-            .with_context(|| format!("network namespace {} is not there", self.name))?;
         // A thread of its own, for a thread's namespace cannot be trusted to be set back.
         let worker = || -> Result<T> {
-            // SAFETY: setns takes numbers only; the descriptor is open for the whole call.
-            if unsafe { libc::setns(inside.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-                let error = std::io::Error::last_os_error();
-                bail!("cannot enter network namespace {}: {error}", self.name);
-            }
+            self.settle()?;
             Ok(work())
         };
         match thread::scope(|scope| scope.spawn(worker).join()) {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         }
+    }
+
+    /// Moves the calling thread into this namespace for good.
+    ///
+    /// # Errors
+    /// Not root, or the namespace is gone.
+    pub(super) fn settle(&self) -> Result<()> {
+        let inside = fs::File::open(Path::new(NAMES).join(&self.name))
+            .with_context(|| format!("network namespace {} is not there", self.name))?;
+        // SAFETY: setns takes numbers only; the descriptor is open for the whole call.
+        if unsafe { libc::setns(inside.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+            let error = std::io::Error::last_os_error();
+            bail!("cannot enter network namespace {}: {error}", self.name);
+        }
+        Ok(())
     }
 
     /// Writes kernel settings, each a path below `/proc/sys` and its value.

@@ -5,6 +5,13 @@
 //!   prober  pinger0 ─ far  gateway  near ─ far  gateway  near ─ far  hosts: 198.18.0.0/16 …
 //! ```
 //! Without gateways the hosts' place is the prober's neighbour. `far` looks to the prober.
+//!
+//! The prober's neighbour also routes to networks that cannot be reached, each in its own way
+//! ([`DEAD_ENDS`]). A second link, if the shape asks for it, leads to hosts of its own:
+//! ```text
+//!   place 0                last place; the hosts above are then in the last but one
+//!   prober  pinger1 ─ far  more hosts: 198.19.32.0/24 …, and 198.18.0.0/16 … once more
+//! ```
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +31,64 @@ const NEAR: &str = "near";
 pub const HOSTS_IPV4: &str = "198.18.0.0/16";
 /// IPv6 hosts behind the gateway, from the range that RFC 5180 gives to measurements.
 pub const HOSTS_IPV6: &str = "2001:2:0:1::/64";
+/// The prober's second interface, if the shape asks for it.
+pub const SECOND_INTERFACE: &str = "pinger1";
+/// IPv4 hosts behind the second interface.
+pub const SECOND_IPV4: &str = "198.19.32.0/24";
+/// IPv6 hosts behind the second interface.
+pub const SECOND_IPV6: &str = "2001:2:0:20::/64";
+
+/// A network that the prober's neighbour routes to, and nobody can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadEnd {
+    /// Its IPv4 addresses.
+    pub ipv4: &'static str,
+    /// Its IPv6 addresses.
+    pub ipv6: &'static str,
+    /// How it is routed, as `ip route` writes it; none if there is no route at all.
+    kind: Option<&'static str>,
+    /// Type and code of the ICMP error that answers probes, by Linux's choice; none if nothing
+    /// does.
+    pub icmp: Option<(u8, u8)>,
+    /// The same of ICMPv6.
+    pub icmp6: Option<(u8, u8)>,
+}
+
+/// Hosts that cannot be reached: 3/1 host unreachable; for IPv6 the kernel says 1/0, no route.
+pub const UNREACHABLE: DeadEnd = DeadEnd {
+    ipv4: "198.19.16.0/24",
+    ipv6: "2001:2:0:10::/64",
+    kind: Some("unreachable"),
+    icmp: Some((3, 1)),
+    icmp6: Some((1, 0)),
+};
+/// A network that nobody may send to: 3/13 and 1/1, administratively prohibited.
+pub const PROHIBITED: DeadEnd = DeadEnd {
+    ipv4: "198.19.17.0/24",
+    ipv6: "2001:2:0:11::/64",
+    kind: Some("prohibit"),
+    icmp: Some((3, 13)),
+    icmp6: Some((1, 1)),
+};
+/// A network that the neighbour has no route to: 3/0 network unreachable, 1/0 no route.
+pub const NOWHERE: DeadEnd = DeadEnd {
+    ipv4: "198.19.18.0/24",
+    ipv6: "2001:2:0:12::/64",
+    kind: None,
+    icmp: Some((3, 0)),
+    icmp6: Some((1, 0)),
+};
+/// A network in which every packet is dropped without a word.
+pub const BLACK_HOLE: DeadEnd = DeadEnd {
+    ipv4: "198.19.19.0/24",
+    ipv6: "2001:2:0:13::/64",
+    kind: Some("blackhole"),
+    icmp: None,
+    icmp6: None,
+};
+/// All of them.
+pub const DEAD_ENDS: [DeadEnd; 4] = [UNREACHABLE, PROHIBITED, NOWHERE, BLACK_HOLE];
+
 /// The directly connected IPv4 network, if the shape asks for it; the prober is its host 1.
 pub const DIRECT_IPV4: &str = "198.19.1.0/24";
 /// The directly connected IPv6 network, if the shape asks for it; the prober is its host 1.
@@ -40,6 +105,8 @@ pub struct Shape {
     pub static_neighbours: bool,
     /// A directly connected /24 and /64, whose hosts 2 to 254 answer ARP and ND for themselves.
     pub direct: bool,
+    /// A second interface of the prober, [`SECOND_INTERFACE`], to a namespace with more hosts.
+    pub second: bool,
 }
 
 impl Default for Shape {
@@ -48,7 +115,15 @@ impl Default for Shape {
             gateways: 0,
             static_neighbours: true,
             direct: false,
+            second: false,
         }
+    }
+}
+
+impl Shape {
+    /// How many places it has.
+    pub(super) fn places(self) -> usize {
+        self.gateways + 2 + usize::from(self.second)
     }
 }
 
@@ -60,6 +135,18 @@ pub fn direct_ipv4(host: u8) -> std::net::Ipv4Addr {
 /// A directly connected host's IPv6 address, by its number from 2 to 254.
 pub fn direct_ipv6(host: u8) -> std::net::Ipv6Addr {
     std::net::Ipv6Addr::new(0x2001, 2, 0, 2, 0, 0, 0, host.into())
+}
+
+/// The IPv4 address that the router at a hop, from 1 on, sends errors to the prober from.
+pub fn router_ipv4(hop: usize) -> std::net::Ipv4Addr {
+    let (address, _) = Link(hop - 1).address(2);
+    address.parse().expect("links have IPv4 addresses")
+}
+
+/// The IPv6 address that the router at a hop, from 1 on, sends errors to the prober from.
+pub fn router_ipv6(hop: usize) -> std::net::Ipv6Addr {
+    let (_, address) = Link(hop - 1).address(2);
+    address.parse().expect("links have IPv6 addresses")
 }
 
 /// One place and all that is set in it once its links are there.
@@ -84,8 +171,12 @@ pub(super) struct Topology {
 /// A link by its number, counted from the prober; end 1 is the prober's side, end 2 the other.
 ///
 /// Beside 198.18.0.0/16 and 198.19.1.0/24, the links use 198.19.0.0/30 and 198.19.129.0/30 on.
+/// The second link has the number behind the last possible gateway's.
 #[derive(Clone, Copy)]
 struct Link(usize);
+
+/// The link of the prober's second interface.
+const SECOND_LINK: Link = Link(101);
 
 impl Link {
     /// IPv4 and IPv6 address of an end. The first link is the one people see.
@@ -106,17 +197,22 @@ impl Link {
 }
 
 impl Topology {
-    /// The lab among these places, the prober's first and the hosts' last.
-    pub(super) fn new(namespaces: Vec<Option<String>>, shape: Shape) -> Self {
+    /// The lab among these places: the prober's first and the hosts' last, or, if there is a
+    /// second interface, the hosts' last but one and those behind that interface last.
+    pub(super) fn new(mut namespaces: Vec<Option<String>>, shape: Shape) -> Self {
+        let beside = if shape.second { namespaces.pop() } else { None };
         let last = namespaces.len() - 1;
-        let links = (0..last).map(|link| link_line(&namespaces, link)).collect();
-        let places = namespaces
+        let mut links: Vec<String> = (0..last).map(|link| link_line(&namespaces, link)).collect();
+        if let Some(beside) = &beside {
+            links.push(second_link_line(&namespaces[0], beside));
+        }
+        let mut places: Vec<Place> = namespaces
             .into_iter()
             .enumerate()
             .map(|(number, namespace)| {
                 let sysctls = match namespace {
                     None => prober_interface_settings(),
-                    Some(_) => namespace_settings(number > 0 && number < last),
+                    Some(_) => namespace_settings(number > 0),
                 };
                 let mut lines = Vec::new();
                 if number > 0 {
@@ -143,6 +239,7 @@ impl Topology {
                     lines.push(format!("route replace local {HOSTS_IPV4} dev lo"));
                     lines.push(format!("route replace local {HOSTS_IPV6} dev lo"));
                 }
+                dead_end_lines(&mut lines, number);
                 if shape.direct {
                     direct_lines(&mut lines, number);
                 }
@@ -153,6 +250,10 @@ impl Topology {
                 }
             })
             .collect();
+        if let Some(namespace) = beside {
+            second_lines(&mut places[0].lines, shape);
+            places.push(beside_place(namespace, shape));
+        }
         Self { links, places }
     }
 
@@ -191,7 +292,7 @@ fn carry(namespace: Option<&str>) -> Result<()> {
     let interfaces: &[&str] = if namespace.is_none() {
         &[INTERFACE]
     } else {
-        &[FAR, NEAR, INTERFACE]
+        &[FAR, NEAR, INTERFACE, SECOND_INTERFACE]
     };
     loop {
         let links = ip_json(namespace, "link show")?;
@@ -233,6 +334,72 @@ fn link_line(namespaces: &[Option<String>], link: usize) -> String {
         end(link + 1, 11 + 2 * link),
         Link(link).mac(2),
     )
+}
+
+/// The second link, from the prober's place.
+fn second_link_line(prober: &Option<String>, beside: &Option<String>) -> String {
+    let netns = |place: &Option<String>| {
+        place
+            .as_ref()
+            .map_or(String::new(), |name| format!(" netns {name}"))
+    };
+    format!(
+        "link add {SECOND_INTERFACE}{} address {} type veth peer name {FAR}{} address {}",
+        netns(prober),
+        SECOND_LINK.mac(1),
+        netns(beside),
+        SECOND_LINK.mac(2),
+    )
+}
+
+/// The prober's end of the second link, and what it leads to; for the hosts that the first link
+/// leads to as well it is the worse way.
+fn second_lines(lines: &mut Vec<String>, shape: Shape) {
+    /// Worse than the routes without a metric, IPv6's being 1,024.
+    const WORSE: u32 = 2000;
+    end_lines(lines, SECOND_INTERFACE, SECOND_LINK, 1, shape);
+    let (ipv4, ipv6) = SECOND_LINK.address(2);
+    for (prefix, via) in [(SECOND_IPV4, &ipv4), (SECOND_IPV6, &ipv6)] {
+        lines.push(format!(
+            "route replace {prefix} via {via} dev {SECOND_INTERFACE}"
+        ));
+    }
+    for (prefix, via) in [(HOSTS_IPV4, &ipv4), (HOSTS_IPV6, &ipv6)] {
+        lines.push(format!(
+            "route replace {prefix} via {via} dev {SECOND_INTERFACE} metric {WORSE}"
+        ));
+    }
+}
+
+/// The place behind the second link.
+fn beside_place(namespace: Option<String>, shape: Shape) -> Place {
+    let mut lines = Vec::new();
+    end_lines(&mut lines, FAR, SECOND_LINK, 2, shape);
+    let (ipv4, ipv6) = SECOND_LINK.address(1);
+    lines.push(format!("route replace 0.0.0.0/0 via {ipv4} dev {FAR}"));
+    lines.push(format!("route replace ::/0 via {ipv6} dev {FAR}"));
+    for prefix in [SECOND_IPV4, SECOND_IPV6, HOSTS_IPV4, HOSTS_IPV6] {
+        lines.push(format!("route replace local {prefix} dev lo"));
+    }
+    Place {
+        namespace,
+        sysctls: namespace_settings(true),
+        lines,
+    }
+}
+
+/// The prober routes what cannot be reached to its neighbour, who knows better.
+fn dead_end_lines(lines: &mut Vec<String>, place: usize) {
+    let (ipv4, ipv6) = Link(0).address(2);
+    for dead_end in DEAD_ENDS {
+        for (prefix, via) in [(dead_end.ipv4, &ipv4), (dead_end.ipv6, &ipv6)] {
+            match (place, dead_end.kind) {
+                (0, _) => lines.push(format!("route replace {prefix} via {via} dev {INTERFACE}")),
+                (1, Some(kind)) => lines.push(format!("route replace {kind} {prefix}")),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Addresses and neighbour of one end of a link.
@@ -294,13 +461,17 @@ fn prober_interface_settings() -> Vec<(String, &'static str)> {
 }
 
 /// A kernel that answers everything, as fast as it is asked.
-fn namespace_settings(gateway: bool) -> Vec<(String, &'static str)> {
+///
+/// All but the prober route: only a router tells of what cannot be reached.
+fn namespace_settings(routes: bool) -> Vec<(String, &'static str)> {
     let mut settings = [
         ("net/ipv4/icmp_ratelimit", "0"),
         ("net/ipv6/icmp/ratelimit", "0"),
         // Per namespace only in newer kernels; echo replies are not counted by these anyway.
         ("?net/ipv4/icmp_msgs_per_sec", "1000000"),
         ("?net/ipv4/icmp_msgs_burst", "1000000"),
+        // The services' sockets are for both families.
+        ("net/ipv6/bindv6only", "0"),
         ("net/ipv4/conf/all/rp_filter", "0"),
         ("net/ipv4/conf/default/rp_filter", "0"),
         // Programs inside may listen on any of the hosts' addresses.
@@ -312,7 +483,7 @@ fn namespace_settings(gateway: bool) -> Vec<(String, &'static str)> {
     for scope in ["all", "default", "lo"] {
         settings.extend(quiet_ipv6(scope));
     }
-    if gateway {
+    if routes {
         settings.push(("net/ipv4/ip_forward".into(), "1"));
         settings.push(("net/ipv6/conf/all/forwarding".into(), "1"));
     }
@@ -390,7 +561,7 @@ mod tests {
                 .any(|(name, _)| name.contains("forward"))
         };
         let forwarding: Vec<bool> = topology.places.iter().map(forwards).collect();
-        assert_eq!(forwarding, [false, true, true, false]);
+        assert_eq!(forwarding, [false, true, true, true]);
     }
 
     #[test]
@@ -398,7 +569,7 @@ mod tests {
         let shape = Shape {
             static_neighbours: false,
             direct: true,
-            gateways: 0,
+            ..Shape::default()
         };
         let topology = Topology::new(places(2), shape);
         let all: Vec<&String> = topology
@@ -407,7 +578,71 @@ mod tests {
             .flat_map(|place| &place.lines)
             .collect();
         assert!(!all.iter().any(|line| line.starts_with("neighbour")));
-        let direct = |line: &&&String| line.contains("/24") || line.contains("/64 dev far");
+        let direct = |line: &&&String| {
+            line.starts_with("address") && (line.contains("/24") || line.contains("/64 dev far"))
+        };
         assert_eq!(all.iter().filter(direct).count(), 1 + 2 * 253);
+    }
+
+    #[test]
+    fn the_neighbour_knows_what_cannot_be_reached() {
+        let topology = Topology::new(
+            places(3),
+            Shape {
+                gateways: 1,
+                ..Shape::default()
+            },
+        );
+        let has = |place: usize, line: &str| {
+            topology.places[place]
+                .lines
+                .iter()
+                .any(|found| found == line)
+        };
+        assert!(has(
+            0,
+            "route replace 198.19.16.0/24 via 198.19.0.2 dev pinger0"
+        ));
+        assert!(has(
+            0,
+            "route replace 2001:2:0:12::/64 via 2001:2::2 dev pinger0"
+        ));
+        assert!(has(1, "route replace prohibit 2001:2:0:11::/64"));
+        assert!(has(1, "route replace blackhole 198.19.19.0/24"));
+        assert!(!has(2, "route replace blackhole 198.19.19.0/24"));
+        let none = topology.places[1]
+            .lines
+            .iter()
+            .any(|line| line.contains(NOWHERE.ipv4));
+        assert!(!none, "the neighbour has no route there");
+    }
+
+    #[test]
+    fn a_second_interface_leads_to_other_hosts_and_is_the_worse_way_to_the_first() {
+        let shape = Shape {
+            second: true,
+            ..Shape::default()
+        };
+        let topology = Topology::new(places(shape.places()), shape);
+        assert_eq!(topology.places.len(), 3);
+        assert_eq!(
+            topology.links[1],
+            "link add pinger1 netns n0 address 02:70:69:6e:65:01 type veth peer name far netns n2 \
+             address 02:70:69:6e:65:02"
+        );
+        let prober = topology.places[0].lines.join("\n");
+        for line in [
+            "address replace 198.19.229.1/30 dev pinger1",
+            "route replace 198.19.32.0/24 via 198.19.229.2 dev pinger1",
+            "route replace 198.18.0.0/16 via 198.19.229.2 dev pinger1 metric 2000",
+        ] {
+            assert!(prober.contains(line), "{line} is missing in {prober}");
+        }
+        let beside = topology.places[2].lines.join("\n");
+        assert!(
+            beside.contains("route replace local 198.19.32.0/24 dev lo"),
+            "{beside}"
+        );
+        assert!(!topology.places[1].lines.join("\n").contains("198.19.32"));
     }
 }

@@ -110,6 +110,52 @@ fn so_do_mistakes_in_choices_and_tables() {
 }
 
 #[test]
+fn so_do_mistakes_in_what_shapes_probes() {
+    check(
+        "protocol = \"sctp\"",
+        &[("p.toml:1:12: protocol: \"sctp\" is not", "icmp, udp, tcp")],
+    );
+    check(
+        "port = 0",
+        &[("p.toml:1:8: port: 0 is too small", "1 to 65,535")],
+    );
+    check(
+        "data = \"\"",
+        &[("p.toml:1:8: data: there is no data", "1 to 3,456 bytes")],
+    );
+    check(
+        "data_hex = \"0g\"",
+        &[("p.toml:1:12: data_hex: \"0g\"", "two digits a byte")],
+    );
+    check(
+        "tos = 1\ndscp = 46",
+        &[("p.toml:1:1: tos and dscp say the same", "Leave one")],
+    );
+    check(
+        "[[destination]]\nhost = \"a\"\ndata = \"x\"\ndata_hex = \"00\"",
+        &[("p.toml:4:1: data_hex and data say the same", "Leave one")],
+    );
+    check(
+        "dont_fragment = 1",
+        &[(
+            "p.toml:1:17: dont_fragment: found a number",
+            "true or false",
+        )],
+    );
+    check(
+        "from = \"10.0.0.0/8\"",
+        &[("p.toml:1:8: from: \"10.0.0.0/8\" is neither", "ip -brief")],
+    );
+    check(
+        "[[destination]]\nhost = \"icmp://b:80\"",
+        &[(
+            "p.toml:2:8: destination.host: \"icmp://b:80\" names a port",
+            "icmp://b",
+        )],
+    );
+}
+
+#[test]
 fn unknown_keys_get_the_nearest_known_one() {
     check(
         "intervall = \"5ms\"",
@@ -146,7 +192,7 @@ fn unknown_keys_get_the_nearest_known_one() {
         "[[destination]]\nhost = \"a\"\nintervall = 1",
         &[(
             "p.toml:3:1: there is no setting",
-            "Allowed in [destination]:\nhost, id, interval",
+            "Allowed in [destination]:\nhost, id, interface, protocol",
         )],
     );
 }
@@ -169,8 +215,8 @@ fn destinations_are_checked_where_they_stand() {
                 "10.0.0.0/24",
             ),
             (
-                "p.toml:4:3: destinations: \"b:80\" names a port",
-                "the host alone: b",
+                "p.toml:4:3: destinations: \"b:80\" names a port, but not the protocol",
+                "tcp://b:80 or udp://b:80, or the host alone: b",
             ),
         ],
     );
@@ -239,13 +285,14 @@ fn every_key_that_is_offered_is_known() {
             .iter()
             .any(|mistake| mistake.what.contains("there is no setting"))
     };
-    for key in GENERAL_KEYS {
+    for key in GENERAL_KEYS.into_iter().chain(PROBE_KEYS) {
         assert!(!unknown(format!("{key} = 1979-05-27")), "{key}");
     }
     let tables = [("[source]", &SOURCE_KEYS[..]), ("[store]", &STORE_KEYS)];
     for (table, keys) in tables
         .into_iter()
         .chain([("[[destination]]", &DESTINATION_KEYS[..])])
+        .chain([("[[destination]]", &PROBE_KEYS[..])])
     {
         for key in keys {
             assert!(
@@ -294,6 +341,7 @@ fn the_example_parses_and_shows_every_setting() {
         .chain(&SOURCE_KEYS)
         .chain(&STORE_KEYS)
         .chain(&DESTINATION_KEYS)
+        .chain(&PROBE_KEYS)
     {
         assert!(shown(key), "{key} is not in the example");
     }

@@ -113,8 +113,8 @@ fn what_is_no_destination_is_told_why() {
         ("255.255.255.255", "broadcast"),
         ("fe80::1", "link-local address, which is not supported yet"),
         ("fe80::1%eth0", "scope are not supported yet"),
-        ("https://example.org/index", "is a URL"),
-        ("example.org:80", "names a port"),
+        ("https://example.org/index", "is a URL of a kind"),
+        ("example.org:80", "names a port, but not the protocol"),
         ("2001:db8:::1", "not an IPv6 address"),
         ("10.0.1", "not an IPv4 address"),
         ("10.0.0.256", "not an IPv4 address"),
@@ -134,7 +134,86 @@ fn what_is_no_destination_is_told_why() {
     assert!(Form::parse(&long).is_err());
 }
 
+#[test]
+fn urls_tell_protocol_and_port() {
+    use ProtocolName::{Icmp, Tcp, Udp};
+    for (word, protocol, port, host) in [
+        ("tcp://example.org:443", Tcp, Some(443), "example.org"),
+        ("TCP://example.org", Tcp, None, "example.org"),
+        ("udp://10.0.0.0/24:7", Udp, Some(7), "10.0.0.0/24"),
+        (
+            "udp://10.0.0.1-10.0.0.9:7",
+            Udp,
+            Some(7),
+            "10.0.0.1-10.0.0.9",
+        ),
+        ("udp://[2001:db8::1]:53", Udp, Some(53), "2001:db8::1"),
+        ("udp://[2001:db8::1]", Udp, None, "2001:db8::1"),
+        ("udp://2001:db8::1", Udp, None, "2001:db8::1"),
+        ("tcp://[2001:db8::]/120:9", Tcp, Some(9), "2001:db8::/120"),
+        ("tcp://[2001:db8::/120]:9", Tcp, Some(9), "2001:db8::/120"),
+        (
+            "tcp://[2001:db8::1]-[2001:db8::9]:65535",
+            Tcp,
+            Some(65_535),
+            "2001:db8::1-2001:db8::9",
+        ),
+        (
+            "tcp://[2001:db8::1-2001:db8::9]:1",
+            Tcp,
+            Some(1),
+            "2001:db8::1-2001:db8::9",
+        ),
+        ("icmp://192.0.2.1", Icmp, None, "192.0.2.1"),
+        ("icmp://[2001:db8::1]", Icmp, None, "2001:db8::1"),
+    ] {
+        let written = Written::parse(word).unwrap_or_else(|mistake| panic!("{word}: {mistake}"));
+        assert_eq!(written.protocol, Some(protocol), "{word}");
+        assert_eq!(written.port, port, "{word}");
+        assert_eq!(Ok(written.form), Form::parse(host), "{word}");
+    }
+    let plain = Written::parse("example.org").unwrap();
+    assert_eq!((plain.protocol, plain.port), (None, None));
+    assert_eq!(plain.form, Form::Host("example.org".into()));
+}
+
+#[test]
+fn wrong_urls_are_told_why() {
+    for (word, what) in [
+        ("icmp://192.0.2.1:80", "names a port, and ICMP has none"),
+        (
+            "tcp://192.0.2.1:0",
+            "the port \"0\" is not a number from 1 to 65,535",
+        ),
+        ("tcp://192.0.2.1:65536", "the port \"65536\" is not"),
+        ("tcp://192.0.2.1:+1", "the port \"+1\" is not"),
+        ("tcp://192.0.2.1:", "the port \"\" is not"),
+        ("udp://[2001:db8::1]:http", "the port \"http\" is not"),
+        ("tcp://:80", "\"\" names no destination"),
+        ("tcp://", "\"\" names no destination"),
+        ("tcp://example.org:80/path", "the port \"80/path\" is not"),
+        ("udp://10.0.0.0/33:7", "not a number from 0 to 32"),
+        ("udp://224.0.0.1:7", "multicast"),
+        ("sctp://192.0.2.1:7", "is a URL of a kind"),
+    ] {
+        let mistake = Written::parse(word).expect_err(word);
+        assert!(mistake.what.contains(what), "{word}: {mistake}");
+        assert!(!mistake.advice.is_empty(), "{word}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn any_url_is_read_or_refused(
+        word in "(tcp|udp|icmp)://([0-9a-f:./%\\[\\]-]{0,30}|\\PC{0,20})",
+    ) {
+        if let Ok(written) = Written::parse(&word) {
+            prop_assert!(written.protocol.is_some());
+            prop_assert!(written.port != Some(0));
+            prop_assert!((1..=MAX_DESTINATIONS).contains(&written.form.count()));
+        }
+    }
+
     #[test]
     fn any_word_is_a_form_or_a_mistake(word in "\\PC{0,40}|[0-9a-f:./%\\[\\]-]{0,40}") {
         if let Ok(form) = Form::parse(&word) {

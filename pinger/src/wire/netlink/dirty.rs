@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::destination::FlowIndex;
-use crate::route::RouteTable;
+use crate::route::{RouteQuery, RouteTable};
 
 /// Routes rarely change alone: how long more changes are awaited before asking again.
 const SETTLE_NS: u64 = 100_000_000;
@@ -51,15 +51,15 @@ impl Dirty {
         self.all
     }
 
-    /// The flows to ask for, with their addresses.
-    pub(super) fn flows(&self, table: &RouteTable) -> Vec<(FlowIndex, IpAddr)> {
-        let addresses = (0..).map(FlowIndex).zip(table.addresses());
+    /// The flows to ask for, with what to ask.
+    pub(super) fn flows(&self, table: &RouteTable) -> Vec<(FlowIndex, RouteQuery)> {
+        let queries = (0..).map(FlowIndex).zip(table.queries());
         if self.all {
-            return addresses.collect();
+            return queries.collect();
         }
         let within = |(prefix, length): &(IpAddr, u8)| table.flows_within(*prefix, *length);
         let flows: BTreeSet<_> = self.prefixes.iter().flat_map(within).collect();
-        addresses.filter(|(flow, _)| flows.contains(flow)).collect()
+        queries.filter(|(flow, _)| flows.contains(flow)).collect()
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(dirty.flows(&table), []);
         dirty.mark(ip("198.51.100.0"), 24, 0);
         dirty.mark(ip("2001:db8::"), 32, 0);
-        let flows = [(FlowIndex(1), addresses[1]), (FlowIndex(2), addresses[2])];
+        let flows = [1, 2].map(|index| (FlowIndex(index as u32), addresses[index].into()));
         assert_eq!(dirty.flows(&table), flows);
         for number in 0..PREFIXES_MAX as u32 {
             assert!(!dirty.is_all() || number > 1000);

@@ -66,16 +66,22 @@ impl Netlink {
             name: name.to_owned(),
             source,
         })?;
-        let Some(link) = links.iter().find(|link| link.name == name) else {
-            let existing = links.into_iter().map(|link| link.name).collect();
-            return Err(InterfaceError::NoSuch {
-                name: name.to_owned(),
-                existing,
-            });
-        };
+        let link = interface_named(&links, name)?;
         link.check()?;
         Ok(link.clone())
     }
+}
+
+/// The interface of this name among those that there are.
+///
+/// # Errors
+/// [`InterfaceError::NoSuch`] if there is none.
+pub fn interface_named<'a>(links: &'a [Link], name: &str) -> Result<&'a Link, InterfaceError> {
+    let found = links.iter().find(|link| link.name == name);
+    found.ok_or_else(|| InterfaceError::NoSuch {
+        name: name.to_owned(),
+        existing: links.iter().map(|link| link.name.clone()).collect(),
+    })
 }
 
 impl Link {

@@ -48,8 +48,8 @@ pub(super) struct Shared {
 }
 
 impl RouteKeeper {
-    /// Starts keeping `table` current, asking for routes through interface `oif` if given. The
-    /// engine must apply the updates in their order; those of the start are among them.
+    /// Starts keeping `table` current. The engine must apply the updates in their order; those of
+    /// the start are among them.
     ///
     /// The thread lives in the caller's network namespace.
     ///
@@ -57,11 +57,10 @@ impl RouteKeeper {
     /// [`NetlinkError::Open`] if the sockets or the thread cannot be had.
     pub fn spawn(
         table: RouteTable,
-        oif: Option<u32>,
     ) -> Result<(Receiver<RouteUpdate>, Receiver<RouteNotice>, Self), NetlinkError> {
         let open = |operation| move |source| NetlinkError::Open { operation, source };
         let sockets = Sockets::open()?;
-        let capacity = table.addresses().len() + table.hops_max() + UPDATES_SPARE;
+        let capacity = table.queries().len() + table.hops_max() + UPDATES_SPARE;
         let (updates, updates_out) = bounded(capacity);
         let (notices, notices_out) = bounded(NOTICES_MAX);
         let (stop, stopped) = bounded(0);
@@ -70,7 +69,7 @@ impl RouteKeeper {
             changed: Condvar::new(),
             wake: Wake::new().map_err(open("eventfd"))?,
         });
-        let worker = Worker::new(shared.clone(), oif, updates, notices, stopped);
+        let worker = Worker::new(shared.clone(), updates, notices, stopped);
         let thread = std::thread::Builder::new()
             .name("routes".into())
             .spawn(move || worker.run(sockets))
@@ -99,7 +98,7 @@ impl RouteKeeper {
         let (ready, unresolved): (Vec<_>, Vec<_>) = table
             .hops()
             .partition(|hop| matches!(hop.state, HopState::Ready(_)));
-        let no_route = (0..table.addresses().len() as u32)
+        let no_route = (0..table.queries().len() as u32)
             .map(FlowIndex)
             .filter_map(|flow| {
                 table

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{Emitable, NetlinkHeader, NlasIterator};
+use netlink_packet_route::address::{AddressHeader, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage,
@@ -16,12 +17,17 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, link::LinkMessage};
 
-use crate::destination::Protocol;
-use crate::route::{Ask, AskHow, Fact, Link, Mac, NeighbourState, NoRoute, Route};
+use crate::route::{Ask, AskHow, Fact, Link, Mac, NeighbourState, NoRoute, Route, RouteQuery};
 
 /// `NDA_FLAGS_EXT` of `include/uapi/linux/neighbour.h`: each of its flags (managed by the kernel,
 /// locked, validated by a control plane) says that someone keeps the neighbour.
 const NDA_FLAGS_EXT: u16 = 15;
+/// `IFA_FLAGS` of `include/uapi/linux/if_addr.h`.
+const IFA_FLAGS: u16 = 8;
+/// Bytes of `struct ifaddrmsg`.
+const ADDRESS_HEADER_LEN: usize = 8;
+/// The bits of a type of service that routing rules see; those of ECN are refused.
+const DSCP_MASK: u8 = 0xfc;
 /// Bytes of `struct ifinfomsg`.
 const LINK_HEADER_LEN: usize = 16;
 /// Bytes of `struct rtmsg` and of `struct ndmsg`.
@@ -41,6 +47,18 @@ enum Body {
     Link(LinkMessage),
     Route(RouteMessage),
     Neighbour(NeighbourMessage),
+    Address(AddressMessage),
+}
+
+/// An address of an interface, ready to send from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// Index of the interface.
+    pub link: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// It is valid on that link only.
+    pub link_local: bool,
 }
 
 impl Request {
@@ -50,6 +68,7 @@ impl Request {
             Body::Link(message) => message,
             Body::Route(message) => message,
             Body::Neighbour(message) => message,
+            Body::Address(message) => message,
         };
         let length = NETLINK_HEADER_LEN + body.buffer_len();
         let mut header = NetlinkHeader::default();
@@ -84,19 +103,32 @@ pub(super) fn dump_neighbours(link: u32, ipv6: bool) -> Request {
     }
 }
 
-/// Asks how the kernel would send an echo request to `address`.
-pub(super) fn get_route(address: IpAddr, oif: Option<u32>) -> Request {
+/// Asks for the addresses of all interfaces.
+pub(super) fn dump_addresses() -> Request {
+    Request {
+        kind: libc::RTM_GETADDR,
+        body: Body::Address(AddressMessage::default()),
+    }
+}
+
+/// Asks how the kernel would send this packet.
+pub(super) fn get_route(query: &RouteQuery) -> Request {
+    let prefix_len = if query.to.is_ipv6() { 128 } else { 32 };
     let mut message = RouteMessage::default();
-    message.header.address_family = family(address.is_ipv6());
-    message.header.destination_prefix_length = if address.is_ipv6() { 128 } else { 32 };
-    message
-        .attributes
-        .push(RouteAttribute::Destination(address.into()));
-    // Policy rules may look at the protocol.
-    message
-        .attributes
-        .push(RouteAttribute::IpProto(Protocol::echo(address) as u8));
-    message.attributes.extend(oif.map(RouteAttribute::Oif));
+    message.header.address_family = family(query.to.is_ipv6());
+    message.header.tos = query.traffic_class & DSCP_MASK;
+    message.header.destination_prefix_length = prefix_len;
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Destination(query.to.into()));
+    if let Some(source) = query.source {
+        message.header.source_prefix_length = prefix_len;
+        attributes.push(RouteAttribute::Source(source.into()));
+    }
+    attributes.push(RouteAttribute::IpProto(query.protocol.number()));
+    if query.protocol.has_port() {
+        attributes.push(RouteAttribute::Dport(query.port));
+    }
+    attributes.extend(query.link.map(RouteAttribute::Oif));
     Request {
         kind: libc::RTM_GETROUTE,
         body: Body::Route(message),
@@ -132,7 +164,8 @@ pub(super) fn not_one_host(address: IpAddr) -> Option<NoRoute> {
 }
 
 /// The route in an answer to [`get_route`].
-pub(super) fn route(address: IpAddr, body: &[u8]) -> Result<Route, NoRoute> {
+pub(super) fn route(query: &RouteQuery, body: &[u8]) -> Result<Route, NoRoute> {
+    let address = query.to;
     let Ok(header) = RouteHeader::parse(body) else {
         return Err(NoRoute::Refused(libc::EBADMSG));
     };
@@ -140,9 +173,9 @@ pub(super) fn route(address: IpAddr, body: &[u8]) -> Result<Route, NoRoute> {
         RouteType::Unicast => {}
         RouteType::Local | RouteType::Anycast => return Err(NoRoute::Local(address)),
         RouteType::Broadcast => return Err(NoRoute::Broadcast(address)),
-        RouteType::BlackHole => return Err(no_route(address, libc::EINVAL)),
-        RouteType::Unreachable => return Err(no_route(address, libc::EHOSTUNREACH)),
-        RouteType::Prohibit => return Err(no_route(address, libc::EACCES)),
+        RouteType::BlackHole => return Err(no_route(query, libc::EINVAL)),
+        RouteType::Unreachable => return Err(no_route(query, libc::EHOSTUNREACH)),
+        RouteType::Prohibit => return Err(no_route(query, libc::EACCES)),
         _ => return Err(NoRoute::Missing(address)),
     }
     let (mut link, mut source, mut next_hop, mut mtu) = (None, None, address, 0);
@@ -156,7 +189,9 @@ pub(super) fn route(address: IpAddr, body: &[u8]) -> Result<Route, NoRoute> {
         _ => {}
     });
     let link = link.ok_or(NoRoute::Missing(address))?;
-    let source = source.filter(|source| !source.is_unspecified());
+    let source = source.filter(|source: &IpAddr| !source.is_unspecified());
+    // Of an IPv6 route the kernel names the address that it would prefer, whatever was asked for.
+    let source = query.source.or(source);
     let source = source.ok_or(NoRoute::NoSource(address))?;
     Ok(Route {
         link,
@@ -168,14 +203,21 @@ pub(super) fn route(address: IpAddr, body: &[u8]) -> Result<Route, NoRoute> {
 
 /// What an errno in place of a route means: `fib_props` in `net/ipv4/fib_semantics.c` and
 /// `ip6_rt_init_dst_reject` in `net/ipv6/route.c` give each kind of route its own.
-pub(super) fn no_route(address: IpAddr, errno: i32) -> NoRoute {
+pub(super) fn no_route(query: &RouteQuery, errno: i32) -> NoRoute {
+    let address = query.to;
     let forbidden = |kind| NoRoute::Forbidden { address, kind };
-    match errno {
-        libc::ENETUNREACH => NoRoute::Missing(address),
-        libc::EHOSTUNREACH => forbidden("unreachable"),
-        libc::EACCES => forbidden("prohibit"),
-        libc::EINVAL => forbidden("blackhole"),
-        errno => NoRoute::Refused(errno),
+    match (errno, query.source) {
+        // A source that is not this host's is refused in the same way, by the one number or the
+        // other (`ip_route_output_key_hash_rcu` in `net/ipv4/route.c`, by version).
+        (libc::EINVAL | libc::ENETUNREACH, Some(source_address)) => NoRoute::From {
+            address,
+            source_address,
+        },
+        (libc::ENETUNREACH, None) => NoRoute::Missing(address),
+        (libc::EHOSTUNREACH, _) => forbidden("unreachable"),
+        (libc::EACCES, _) => forbidden("prohibit"),
+        (libc::EINVAL, None) => forbidden("blackhole"),
+        (errno, _) => NoRoute::Refused(errno),
     }
 }
 
@@ -267,6 +309,30 @@ pub(super) fn neighbour(kind: u16, body: &[u8]) -> Option<Fact> {
     })
 }
 
+/// What an RTM_NEWADDR says of an IPv4 or IPv6 address that can be sent from.
+pub(super) fn address(kind: u16, body: &[u8]) -> Option<InterfaceAddress> {
+    const UNREADY: u32 = libc::IFA_F_TENTATIVE | libc::IFA_F_DADFAILED;
+    let header = AddressHeader::parse(body).ok()?;
+    if kind != libc::RTM_NEWADDR {
+        return None;
+    }
+    let (mut local, mut address, mut flags) = (None, None, 0);
+    for_each_attribute(body, ADDRESS_HEADER_LEN, |kind, value| match kind {
+        libc::IFA_LOCAL => local = ip(value),
+        // Of a point-to-point interface it is the peer's, and IFA_LOCAL ours.
+        libc::IFA_ADDRESS => address = ip(value),
+        IFA_FLAGS => flags = number(value).unwrap_or(0),
+        _ => {}
+    });
+    // Optimistic addresses are tentative, too, and may be used (RFC 4429).
+    let ready = flags & UNREADY == 0 || flags & libc::IFA_F_OPTIMISTIC != 0;
+    Some(InterfaceAddress {
+        link: header.index,
+        address: local.or(address).filter(|_| ready)?,
+        link_local: header.scope == AddressScope::Link,
+    })
+}
+
 fn family(ipv6: bool) -> AddressFamily {
     if ipv6 {
         AddressFamily::Inet6
@@ -311,6 +377,7 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::destination::Protocol;
 
     fn bytes(request: &Request, flags: u16) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -333,7 +400,10 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn requests_are_these_bytes() {
-        let route = get_route(IpAddr::from([192, 0, 2, 10]), Some(3));
+        let query = RouteQuery {
+            link: Some(3),
+            ..IpAddr::from([192, 0, 2, 10]).into()
+        };
         let expected = [
             [52, 0, 0, 0, 26, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0].as_slice(),
             &[2, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -341,7 +411,26 @@ mod tests {
             &[5, 0, 27, 0, 1, 0, 0, 0],
             &[8, 0, 4, 0, 3, 0, 0, 0],
         ];
-        assert_eq!(bytes(&route, 1), expected.concat());
+        assert_eq!(bytes(&get_route(&query), 1), expected.concat());
+
+        let query = RouteQuery {
+            protocol: Protocol::Tcp,
+            port: 443,
+            traffic_class: 0xbb,
+            source: Some(IpAddr::from([192, 0, 2, 99])),
+            link: None,
+            ..query
+        };
+        let expected = [
+            [60, 0, 0, 0, 26, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0].as_slice(),
+            &[2, 32, 32, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[8, 0, 1, 0, 192, 0, 2, 10],
+            &[8, 0, 2, 0, 192, 0, 2, 99],
+            &[5, 0, 27, 0, 6, 0, 0, 0],
+            // The port is in network byte order.
+            &[6, 0, 29, 0, 1, 0xbb, 0, 0],
+        ];
+        assert_eq!(bytes(&get_route(&query), 1), expected.concat());
 
         let address = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
         let header = [48, 0, 0, 0, 28, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0];
@@ -389,14 +478,21 @@ mod tests {
             next_hop,
             mtu: 1400,
         };
-        assert_eq!(route(address, &body), Ok(expected));
+        let query = RouteQuery::from(address);
+        assert_eq!(route(&query, &body), Ok(expected));
+        let source = IpAddr::from([192, 0, 2, 98]);
+        let asked = RouteQuery {
+            source: Some(source),
+            ..query
+        };
+        assert_eq!(route(&asked, &body), Ok(Route { source, ..expected }));
         for end in 0..body.len() {
-            let _ = route(address, &body[..end]);
+            let _ = route(&query, &body[..end]);
         }
         let on_link = [header(libc::RTN_UNICAST).to_vec(), attributes(&list[..2])].concat();
-        assert_eq!(route(address, &on_link), Err(NoRoute::NoSource(address)));
+        assert_eq!(route(&query, &on_link), Err(NoRoute::NoSource(address)));
         assert_eq!(
-            route(address, &header(libc::RTN_LOCAL)),
+            route(&query, &header(libc::RTN_LOCAL)),
             Err(NoRoute::Local(address))
         );
     }
@@ -462,6 +558,60 @@ mod tests {
             Some(NeighbourState::Gone)
         );
         assert_eq!(state(new, libc::NUD_PERMANENT, libc::NTF_PROXY, 0), None);
+    }
+
+    #[test]
+    fn what_cannot_be_sent_says_whether_its_source_may_be_why() {
+        let address = IpAddr::from([198, 51, 100, 7]);
+        let plain = RouteQuery::from(address);
+        let source_address = IpAddr::from([192, 0, 2, 98]);
+        let from = RouteQuery {
+            source: Some(source_address),
+            ..plain
+        };
+        let kind = "blackhole";
+        let forbidden = NoRoute::Forbidden { address, kind };
+        assert_eq!(no_route(&plain, libc::EINVAL), forbidden);
+        let refused = NoRoute::From {
+            address,
+            source_address,
+        };
+        assert_eq!(no_route(&from, libc::EINVAL), refused);
+        assert_eq!(no_route(&from, libc::ENETUNREACH), refused);
+        let missing = NoRoute::Missing(address);
+        assert_eq!(no_route(&plain, libc::ENETUNREACH), missing);
+    }
+
+    #[test]
+    fn addresses_are_read_and_those_not_ready_are_left_out() {
+        let read = |family: i32, scope: u8, list: &[(u16, &[u8])]| {
+            let mut body = vec![family as u8, 24, 0, scope, 4, 0, 0, 0];
+            body.extend(attributes(list));
+            let found = address(libc::RTM_NEWADDR, &body);
+            assert_eq!(address(libc::RTM_DELADDR, &body), None);
+            found.map(|found| (found.link, found.address, found.link_local))
+        };
+        let (peer, own) = ([192, 0, 2, 1], [192, 0, 2, 99]);
+        let v4 = [
+            (libc::IFA_ADDRESS, peer.as_slice()),
+            (libc::IFA_LOCAL, own.as_slice()),
+        ];
+        assert_eq!(read(libc::AF_INET, 0, &v4), Some((4, own.into(), false)));
+        let local = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+        for (flags, ready) in [
+            (libc::IFA_F_PERMANENT, true),
+            (libc::IFA_F_TENTATIVE, false),
+            (libc::IFA_F_TENTATIVE | libc::IFA_F_OPTIMISTIC, true),
+            (libc::IFA_F_DADFAILED, false),
+        ] {
+            let flags = flags.to_ne_bytes();
+            let v6 = [
+                (libc::IFA_ADDRESS, local.as_slice()),
+                (IFA_FLAGS, flags.as_slice()),
+            ];
+            let expected = ready.then(|| (4, local.into(), true));
+            assert_eq!(read(libc::AF_INET6, 253, &v6), expected, "{flags:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! It never holds the table while it waits.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use super::events::{Drained, Event, EventSocket};
 use super::keeper::Shared;
 use super::{LinkChange, Netlink, NetlinkError, RouteNotice, notice};
 use crate::destination::FlowIndex;
-use crate::route::{Ask, AskHow, Fact, NeighbourState, NoRoute, Route, RouteUpdate};
+use crate::route::{Ask, AskHow, Fact, NeighbourState, NoRoute, Route, RouteQuery, RouteUpdate};
 use crate::wire::clock;
 
 /// Not everything is announced (ICMP redirects, path MTU): all routes are asked for this often.
@@ -63,7 +62,6 @@ impl From<NetlinkError> for End {
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
-    oif: Option<u32>,
     updates: Sender<RouteUpdate>,
     notices: Sender<RouteNotice>,
     stopped: Receiver<()>,
@@ -80,14 +78,12 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         shared: Arc<Shared>,
-        oif: Option<u32>,
         updates: Sender<RouteUpdate>,
         notices: Sender<RouteNotice>,
         stopped: Receiver<()>,
     ) -> Self {
         Self {
             shared,
-            oif,
             updates,
             notices,
             stopped,
@@ -282,8 +278,8 @@ impl Worker {
             self.queried_all_ns = self.queried_ns;
         }
         let flows = dirty.flows(&self.shared.lock());
-        let addresses: Vec<_> = flows.iter().map(|(_, address)| *address).collect();
-        let routes = match netlink.routes_to(&addresses, self.oif) {
+        let queries: Vec<_> = flows.iter().map(|(_, query)| *query).collect();
+        let routes = match netlink.routes_to(&queries) {
             Ok(routes) => routes,
             Err(error) => {
                 self.dirty.mark_all(clock::now_ns());
@@ -295,20 +291,20 @@ impl Worker {
 
     fn take_routes(
         &mut self,
-        routes: impl Iterator<Item = ((FlowIndex, IpAddr), Result<Route, NoRoute>)>,
+        routes: impl Iterator<Item = ((FlowIndex, RouteQuery), Result<Route, NoRoute>)>,
     ) -> Result<(), End> {
         let (mut moved, mut lost, mut example) = (0, 0, None);
         let mut updates = Vec::new();
         let shared = self.shared.clone();
         let mut table = shared.lock();
-        for ((flow, address), route) in routes {
+        for ((flow, query), route) in routes {
             let before = table.route(flow).cloned();
             table.apply(Fact::Route { flow, route }, &mut updates);
             // Told of are changes only: what was found at the start, `wait_ready` tells.
             match (before, table.route(flow)) {
                 (Some(Ok(_)), Some(Err(why))) => {
                     lost += 1;
-                    example.get_or_insert_with(|| (flow, address, why.clone()));
+                    example.get_or_insert_with(|| (flow, query.to, why.clone()));
                 }
                 (Some(before), Some(after)) if before != *after && after.is_ok() => moved += 1,
                 _ => {}

@@ -1,0 +1,214 @@
+//! ICMP errors of real kernels: who sent them, their type and code, and how the probe ended.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use xtask::lab::{DEAD_ENDS, Shape, router_ipv4, router_ipv6};
+
+use crate::harness::{Site, alone};
+use crate::protocols::CLOSED_UDP;
+use crate::rows;
+
+const PROBES: usize = 3;
+/// Of the last link: IPv6's least, so that packets longer than this do not pass.
+const NARROW: usize = 1280;
+
+/// A destination, and what its probes must come to.
+struct Case {
+    protocol: &'static str,
+    host: IpAddr,
+    port: u16,
+    /// Settings of its own.
+    settings: String,
+    outcome: &'static str,
+    /// Who answers, with which type and code; none if nobody does.
+    from: Option<(IpAddr, u8, u8)>,
+}
+
+/// The host with this number, behind two routers.
+fn host(ipv4: bool, number: u16) -> IpAddr {
+    let address = if ipv4 {
+        format!("198.18.0.{number}")
+    } else {
+        format!("2001:2:0:1::{number}")
+    };
+    address.parse().unwrap()
+}
+
+/// The router at a hop.
+fn router(ipv4: bool, hop: usize) -> IpAddr {
+    if ipv4 {
+        router_ipv4(hop).into()
+    } else {
+        router_ipv6(hop).into()
+    }
+}
+
+/// Protocols with the port to ask and whether they carry a payload.
+const PROTOCOLS: [(&str, u16, bool); 3] = [("icmp", 0, true), ("udp", 7, true), ("tcp", 80, false)];
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for ipv4 in [true, false] {
+        let mut case = |protocol, host, port, settings: String, outcome, from| {
+            cases.push(Case {
+                protocol,
+                host,
+                port,
+                settings,
+                outcome,
+                from,
+            });
+        };
+        let closed = if ipv4 { (3, 3) } else { (1, 4) };
+        let target = host(ipv4, 1);
+        let from = Some((target, closed.0, closed.1));
+        case("udp", target, 9, String::new(), CLOSED_UDP, from);
+        for (protocol, port, carries) in PROTOCOLS {
+            let exceeded = if ipv4 { (11, 0) } else { (3, 0) };
+            for hop in [1, 2] {
+                let target = host(ipv4, 10 + hop);
+                let from = Some((router(ipv4, hop.into()), exceeded.0, exceeded.1));
+                case(
+                    protocol,
+                    target,
+                    port,
+                    format!("ttl = {hop}"),
+                    "error",
+                    from,
+                );
+            }
+            if carries {
+                let too_big = if ipv4 { (3, 4) } else { (2, 0) };
+                let from = Some((router(ipv4, 2), too_big.0, too_big.1));
+                let size = format!("size = {NARROW}");
+                case(protocol, host(ipv4, 20), port, size, "error", from);
+            }
+            for end in DEAD_ENDS {
+                let (prefix, icmp) = if ipv4 {
+                    (end.ipv4, end.icmp)
+                } else {
+                    (end.ipv6, end.icmp6)
+                };
+                let base = prefix.split('/').next().unwrap();
+                let target: IpAddr = if ipv4 {
+                    base.replace(".0", ".9")
+                        .replace("198.19.9", "198.19.0")
+                        .parse()
+                        .unwrap()
+                } else {
+                    format!("{base}9").parse().unwrap()
+                };
+                let from = icmp.map(|(kind, code)| (router(ipv4, 1), kind, code));
+                let outcome = if from.is_some() { "error" } else { "lost" };
+                case(protocol, target, port, String::new(), outcome, from);
+            }
+        }
+    }
+    cases
+}
+
+fn config(cases: &[Case]) -> String {
+    let mut text = format!(
+        "count = {PROBES}\ninterval = \"300ms\"\ntimeout = \"2s\"\ninterface = \"pinger0\"\n"
+    );
+    for Case {
+        protocol,
+        host,
+        port,
+        settings,
+        ..
+    } in cases
+    {
+        write!(
+            text,
+            "[[destination]]\nhost = \"{host}\"\nprotocol = \"{protocol}\"\n"
+        )
+        .unwrap();
+        if *port != 0 {
+            writeln!(text, "port = {port}").unwrap();
+        }
+        writeln!(text, "{settings}").unwrap();
+    }
+    text
+}
+
+#[test]
+fn every_error_of_a_real_router_is_kept_with_sender_type_and_code() {
+    let _turn = alone();
+    let site = Site::new(Shape {
+        gateways: 2,
+        ..Shape::default()
+    });
+    let narrow = |interface| vec![format!("link set dev {interface} mtu {NARROW}")];
+    site.lab.gateways()[1].ip(&narrow("near")).unwrap();
+    site.lab.hosts().ip(&narrow("far")).unwrap();
+    let cases = cases();
+    let config = site.folder.file("pinger.toml", &config(&cases));
+    let report = site
+        .start_stored(&format!("--config {config} --format json"))
+        .end()
+        .report();
+    println!("{}", report.0);
+    report.assert_counts(&[
+        ("sent", (cases.len() * PROBES) as u64),
+        ("forged", 0),
+        ("late", 0),
+    ]);
+    let rows = rows::all(&site);
+    rows::assert_agree(&rows, &report);
+    let keys = rows::ported_keys(&site);
+    let mut by_destination: HashMap<u64, Vec<rows::Row>> = HashMap::new();
+    for row in rows {
+        by_destination.entry(row.destination).or_default().push(row);
+    }
+    for case in &cases {
+        let v6 = if case.host.is_ipv4() { "" } else { "6" };
+        let protocol = case.protocol.to_uppercase() + v6;
+        let key = keys[&(protocol.clone(), case.host, case.port)];
+        let rows = &by_destination[&key];
+        assert_eq!(
+            rows.len(),
+            PROBES,
+            "{protocol} {} {}",
+            case.host,
+            case.settings
+        );
+        for row in rows {
+            rows::assert_sound(row);
+            assert_eq!(
+                row.outcome, case.outcome,
+                "{protocol} {}: {row:?}",
+                case.host
+            );
+            let address = row.address.to_canonical();
+            let from = (!address.is_unspecified()).then_some((address, row.rtype, row.rcode));
+            assert_eq!(from, case.from, "{protocol} {}: {row:?}", case.host);
+            let answer = if from.is_some() { "icmp_error" } else { "none" };
+            assert_eq!(row.answer, answer, "{row:?}");
+            assert_eq!(row.rtt.is_some(), from.is_some(), "{row:?}");
+            assert_eq!(row.datamatch, None, "an error quotes too little: {row:?}");
+        }
+    }
+}
+
+#[test]
+fn the_hosts_kernel_sees_no_error_about_our_probes() {
+    let _turn = alone();
+    let site = Site::new(Shape {
+        gateways: 1,
+        ..Shape::default()
+    });
+    let seen = || {
+        ["InDestUnreachs", "InTimeExcds"]
+            .map(|name| crate::tcp::counter(&site.lab, "snmp", "Icmp", name))
+    };
+    let before = seen();
+    let report = site.report(
+        "--count 5 --interval 200ms --timeout 2s --ttl 1 198.18.0.1 udp://198.18.0.1:9 \
+         tcp://198.18.0.1:80",
+    );
+    report.assert_counts(&[("sent", 15), ("error", 15)]);
+    assert_eq!(seen(), before);
+}
