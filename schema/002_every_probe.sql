@@ -199,7 +199,7 @@ SELECT
     arrayMap(
         hop -> if(p.answered[hop] = toIPv6('::'), '', replaceOne(toString(p.answered[hop]), '::ffff:', '')),
         arrayMap(hop -> toUInt8(hop), range(1, p.length + 1))
-    ) AS path,
+    ) AS hops,
     p.run AS run,
     p.destination AS destination
 FROM

@@ -698,7 +698,7 @@ fn traces(keys: &RowKeys) -> Vec<ResultRow> {
 }
 
 fn paths_are_queries(home: &Home) {
-    let paths = "SELECT name, pass, reached, path, toUnixTimestamp64Nano(time) - run \
+    let paths = "SELECT name, pass, reached, hops, toUnixTimestamp64Nano(time) - run \
          FROM paths ORDER BY name DESC, pass FORMAT TSV";
     assert_eq!(
         home.sql(paths),

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ProbeArgs, StoreArgs, help};
 use crate::config::value::{self, IN_FLIGHT_MAX, TTL};
 use crate::config::{Format, RunOptions, Settings, StoreChoice, show_duration};
-use crate::destination::Form;
+use crate::destination::{ProtocolName, Written};
 use crate::mistake::{Mistake, grouped, nearest};
 use crate::schedule::PASS_SPREAD_NS;
 
@@ -90,12 +90,6 @@ impl TraceArgs {
                 "How far it goes is said by --hops N.",
             ));
         }
-        if self.probe.size.is_some_and(|size| size < SIZE_MIN) {
-            return Err(Mistake::new(
-                format!("--size: the probes of a trace have at least {SIZE_MIN} bytes"),
-                "Shorter ones could not be told apart, and many are in flight at once.",
-            ));
-        }
         if self.store.config.is_some() {
             return Err(Mistake::new(
                 "--config: a trace reads no config file",
@@ -131,8 +125,8 @@ impl TraceArgs {
         let destinations = options
             .destinations
             .iter()
-            .filter_map(|spec| Form::parse(&spec.host).ok())
-            .map(|form| form.count() as u64)
+            .filter_map(|spec| Written::parse(&spec.host).ok())
+            .map(|written| written.form.count() as u64)
             .fold(0, u64::saturating_add);
         if destinations.saturating_mul(hops) > HOPS_MAX {
             return Err(Mistake::new(
@@ -147,6 +141,12 @@ impl TraceArgs {
             ));
         }
         for spec in &options.destinations {
+            if spec.protocol == ProtocolName::Udp && spec.size < SIZE_MIN {
+                return Err(Mistake::new(
+                    format!("--size: UDP probes of a trace have at least {SIZE_MIN} bytes"),
+                    "Shorter ones could not be told apart, and many are in flight at once.",
+                ));
+            }
             let pass_ns = spec.interval_ns.max(PASS_SPREAD_NS);
             let in_flight = (spec.timeout_ns / pass_ns + 2).saturating_mul(hops);
             if in_flight > IN_FLIGHT_MAX {
@@ -244,7 +244,8 @@ mod tests {
     fn what_makes_no_sense_is_refused_with_what_does() {
         for (words, part) in [
             ("--ttl 9 192.0.2.1", "--hops N"),
-            ("--size 3 192.0.2.1", "at least 4 bytes"),
+            ("--size 3 udp://192.0.2.1:9", "at least 4 bytes"),
+            ("udp://10.0.0.0/14:9", "1,048,576"),
             ("--config x.toml 192.0.2.1", "-f FILE"),
             ("--hops 0 192.0.2.1", "1 to 255"),
             ("--hops 256 192.0.2.1", "1 to 255"),

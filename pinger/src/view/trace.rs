@@ -184,7 +184,7 @@ impl<O: Write, E: Write> View for Trace<O, E> {
         writeln!(self.out)?;
         summary::write_drops(&mut self.out, &summary.snapshot)?;
         if !summary.suggestions.is_empty() {
-            let query = "SELECT time, name, reached, path FROM paths LIMIT 10";
+            let query = "SELECT time, name, reached, hops FROM paths LIMIT 10";
             writeln!(self.out, "stored: {} \"{query}\"", summary.command)?;
         }
         self.out.flush()
