@@ -85,7 +85,12 @@ fn cases() -> Vec<Case> {
                 let size = format!("size = {NARROW}");
                 case(protocol, host(ipv4, 20), port, size, "error", from);
             }
-            for end in DEAD_ENDS {
+            for (number, end) in DEAD_ENDS.iter().enumerate() {
+                // One protocol an end: of such errors the kernel gives a host five, and then one
+                // a second (`ip_error` of net/ipv4/route.c), which cannot be set in a namespace.
+                if ipv4 && end.icmp.is_some() && PROTOCOLS[number % 3].0 != protocol {
+                    continue;
+                }
                 let (prefix, icmp) = if ipv4 {
                     (end.ipv4, end.icmp)
                 } else {
@@ -110,9 +115,8 @@ fn cases() -> Vec<Case> {
 }
 
 fn config(cases: &[Case]) -> String {
-    let mut text = format!(
-        "count = {PROBES}\ninterval = \"300ms\"\ntimeout = \"2s\"\ninterface = \"pinger0\"\n"
-    );
+    let mut text =
+        format!("count = {PROBES}\ninterval = \"2s\"\ntimeout = \"2s\"\ninterface = \"pinger0\"\n");
     for Case {
         protocol,
         host,

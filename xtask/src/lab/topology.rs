@@ -39,6 +39,8 @@ pub const SECOND_IPV4: &str = "198.19.32.0/24";
 pub const SECOND_IPV6: &str = "2001:2:0:20::/64";
 
 /// A network that the prober's neighbour routes to, and nobody can reach.
+///
+/// For IPv4 the kernel tells a host so five times and then once a second, in any namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeadEnd {
     /// Its IPv4 addresses.
