@@ -146,7 +146,7 @@ fn each_probe_of_a_trace_is_a_row_with_its_hop_limit() {
         })
         .collect();
     assert_eq!(rows.trim_end(), expected.trim_end());
-    let hops = site.sql("SELECT length(hops) FROM paths");
+    let hops = site.sql("SELECT length FROM paths");
     assert_eq!(hops.trim_end(), HOPS.to_string());
     site.assert_clean();
 }

@@ -468,6 +468,7 @@ fn prober_interface_settings() -> Vec<(String, &'static str)> {
 fn namespace_settings(routes: bool) -> Vec<(String, &'static str)> {
     let mut settings = [
         ("net/ipv4/icmp_ratelimit", "0"),
+        ("net/ipv4/icmp_ratemask", "0"),
         ("net/ipv6/icmp/ratelimit", "0"),
         // Per namespace only in newer kernels; echo replies are not counted by these anyway.
         ("?net/ipv4/icmp_msgs_per_sec", "1000000"),
