@@ -176,7 +176,6 @@ fn check(cases: &[Case]) {
         .start_stored(&format!("--config {config} --format json"))
         .end()
         .report();
-    println!("{}", report.0);
     report.assert_counts(&[
         ("sent", (cases.len() * PROBES) as u64),
         ("forged", 0),

@@ -221,7 +221,7 @@ fn the_hosts_own_connections_and_datagrams_are_undisturbed() {
     let work = || {
         ["198.18.0.1", "2001:2:0:1::1"]
             .iter()
-            .for_each(|host| talk(host))
+            .for_each(|host| talk(host));
     };
     site.lab.prober().enter(work).unwrap();
     let report = running.end().report();
