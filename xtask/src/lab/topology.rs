@@ -39,6 +39,8 @@ pub const SECOND_IPV4: &str = "198.19.32.0/24";
 pub const SECOND_IPV6: &str = "2001:2:0:20::/64";
 
 /// A network that the prober's neighbour routes to, and nobody can reach.
+///
+/// For IPv4 the kernel tells a host so five times and then once a second, in any namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeadEnd {
     /// Its IPv4 addresses.
@@ -466,6 +468,7 @@ fn prober_interface_settings() -> Vec<(String, &'static str)> {
 fn namespace_settings(routes: bool) -> Vec<(String, &'static str)> {
     let mut settings = [
         ("net/ipv4/icmp_ratelimit", "0"),
+        ("net/ipv4/icmp_ratemask", "0"),
         ("net/ipv6/icmp/ratelimit", "0"),
         // Per namespace only in newer kernels; echo replies are not counted by these anyway.
         ("?net/ipv4/icmp_msgs_per_sec", "1000000"),

@@ -209,13 +209,13 @@ impl Probe {
 
     /// The answer of a host that is open to it.
     pub(crate) fn honest(&self) -> Vec<u8> {
-        self.from_host(self.open())
+        self.by_host(self.open())
     }
 
     /// The answer of a host whose port is closed: RST, or port unreachable.
     pub(crate) fn closed(&self) -> Vec<u8> {
         if self.by == By::Tcp {
-            return self.from_host(self.segment(RST | ACK));
+            return self.by_host(self.segment(RST | ACK));
         }
         let (kind, code) = if self.host.is_ipv4() { (3, 3) } else { (1, 4) };
         self.error(IcmpError {
@@ -230,7 +230,7 @@ impl Probe {
     pub(crate) fn corrupt(&self, offset: usize) -> Vec<u8> {
         let mut transport = self.open();
         transport[8 + offset] ^= 0xff;
-        self.from_host(transport)
+        self.by_host(transport)
     }
 
     pub(crate) fn error(&self, error: IcmpError) -> Vec<u8> {
@@ -259,7 +259,7 @@ impl Probe {
             }
             Forgery::Quote | Forgery::QuotedCookie => return self.made_up(forgery),
         }
-        self.from_host(transport)
+        self.by_host(transport)
     }
 
     /// An error about something that was never sent.
@@ -329,7 +329,7 @@ impl Probe {
         segment
     }
 
-    fn from_host(&self, transport: Vec<u8>) -> Vec<u8> {
+    fn by_host(&self, transport: Vec<u8>) -> Vec<u8> {
         self.frame(self.host, self.protocol(), transport)
     }
 
