@@ -102,7 +102,7 @@ pub(super) fn start_process(namespace: &str) -> Result<()> {
 /// The work of that process, which has no other thread: moves into the namespace and serves.
 ///
 /// # Errors
-/// As [`Services::start`]; told on stdout as well, for whoever started the process.
+/// As `Services::start`; told on stdout as well, for whoever started the process.
 pub fn serve(namespace: &str) -> Result<()> {
     let place = Namespace::adopt(namespace.to_owned());
     let outcome = place.settle().and_then(|()| {
