@@ -72,6 +72,15 @@ impl<'a> Bench<'a> {
         serde_json::from_slice(&said).context("pinger printed no report")
     }
 
+    /// Runs the program in another lab and gives what it printed.
+    ///
+    /// # Errors
+    /// It failed: what it said is in the error. Or we were asked to end.
+    pub(crate) fn command(&self, lab: &Lab, arguments: &[&str]) -> Result<Vec<u8>> {
+        let mut command = lab.prober().command(&self.program);
+        Ok(self.output(command.args(arguments))?.stdout)
+    }
+
     /// Asks a store that pinger has left: one number.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod protocols;
 mod rate;
 mod report;
 mod show;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ fn tables() -> Vec<Table> {
         pacing::table(),
         protocols::table(),
         protocols::floor(),
+        trace::table(),
         program::table(),
     ]
 }

@@ -9,7 +9,7 @@ use crate::signals::Held;
 use crate::{build, process, setup};
 
 /// The tables that there are, in the order in which they are measured.
-pub const TABLES: [&str; 5] = ["rate", "pacing", "protocols", "floor", "program"];
+pub const TABLES: [&str; 6] = ["rate", "pacing", "protocols", "floor", "trace", "program"];
 
 /// What to measure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
