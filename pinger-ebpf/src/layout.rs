@@ -215,7 +215,7 @@ impl EventKind {
 ///
 /// | tag | upper 56 bits |
 /// |---|---|
-/// | free, sent, answered, expired | the probe's sequence |
+/// | free, sent, answered, answered open, expired | the probe's sequence |
 /// | unreported, unreported error | round trip (40 bits), low 16 bits of the sequence |
 ///
 /// Only two parties change it: the sender (anything but sent → free → sent, sent → expired) and
@@ -231,6 +231,8 @@ impl SlotState {
     pub const SENT: u64 = 1;
     /// Answered, and an [`Event`] tells of it.
     pub const ANSWERED: u64 = 2;
+    /// The same, by a SYN-ACK: the connection is half open until a RST has closed it.
+    pub const ANSWERED_OPEN: u64 = 6;
     /// Given up by the sender after its timeout.
     pub const EXPIRED: u64 = 3;
     /// Answered while the ring buffer was full: the round trip stands here instead.

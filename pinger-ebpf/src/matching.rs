@@ -244,7 +244,7 @@ impl Answer {
             return (Some(EventKind::Stale), 0);
         }
         match found.tag() {
-            SlotState::ANSWERED => (Some(EventKind::Duplicate), tx_ns),
+            SlotState::ANSWERED | SlotState::ANSWERED_OPEN => (Some(EventKind::Duplicate), tx_ns),
             SlotState::EXPIRED => (Some(EventKind::Late), tx_ns),
             SlotState::UNREPORTED | SlotState::UNREPORTED_ERROR => (None, tx_ns),
             _ => (Some(EventKind::Stale), 0),
@@ -256,7 +256,11 @@ impl Answer {
     fn claimed(&self, sequence: u64, tx_ns: u64, context: &Context<'_>) -> SlotState {
         let rtt_ns = context.now_ns.saturating_sub(tx_ns);
         if context.room {
-            SlotState::new(SlotState::ANSWERED, sequence)
+            let tag = match self.kind {
+                AnswerKind::SynAck => SlotState::ANSWERED_OPEN,
+                _ => SlotState::ANSWERED,
+            };
+            SlotState::new(tag, sequence)
         } else if matches!(self.kind, AnswerKind::IcmpError) {
             SlotState::unreported_error(sequence, rtt_ns)
         } else {

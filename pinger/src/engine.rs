@@ -19,10 +19,6 @@ use crate::schedule::{Cycle, Schedule, Turn};
 /// timeouts does not make the next probe late.
 const EXPIRE_MAX: usize = 64;
 
-/// The time that a SYN-ACK may take from the kernel program to [`Engine::reset`]: the gatherer's
-/// longest sleep and then some.
-const TELLING_NS: u64 = 25_000_000;
-
 /// What the engine tells the stats keeper. Each probe is announced once by [`Note::Sent`]; every
 /// other note but [`Note::Skipped`] ends one. Answers end the others, through the ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -365,8 +361,9 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
 
     /// Closes what a flow's last probe has half opened, if that may be and has not been done: a
     /// listener takes no second SYN from the same port before. Whoever waited for the SYN-ACK to
-    /// be told of would lose each probe that follows sooner, or sooner than a round trip.
-    fn reset_before(&mut self, turn: Turn, interval_ns: u64, links: &mut [impl Link]) {
+    /// be told of would lose each probe that follows sooner, or sooner than a round trip, or after
+    /// a SYN-ACK that was lost.
+    fn reset_before(&mut self, turn: Turn, links: &mut [impl Link]) {
         let Turn { flow, sequence, .. } = turn;
         let Some(half) = self.halves.get_mut(flow.0 as usize) else {
             return;
@@ -377,8 +374,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             return;
         }
         let last = sent_to - 1;
-        let untold = interval_ns < TELLING_NS;
-        if untold || matches!(self.flight.look(flow, last), Standing::InFlight { .. }) {
+        if self.flight.may_be_open(flow, last) {
             // Without a way or memory for it, the probe that follows has none either.
             if self.queue_reset(flow, last, links).is_none() {
                 return;
@@ -517,11 +513,10 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         sink: &mut impl Sink,
     ) {
         let Turn { flow, sequence, .. } = turn;
-        let cycle = &self.schedule.cycles()[index];
         sink.push(Note::Sent { flow });
         self.sent += 1;
         if !self.halves.is_empty() {
-            self.reset_before(turn, cycle.interval_ns, links);
+            self.reset_before(turn, links);
         }
         let cycle = &self.schedule.cycles()[index];
         let Some(head) = self.heads.of(flow) else {

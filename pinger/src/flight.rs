@@ -176,6 +176,13 @@ impl<M: AsRef<[AtomicSlot]>> Flight<M> {
         }
     }
 
+    /// Whether a TCP probe may have half opened a connection: unless its answer says that there is
+    /// none, nobody knows.
+    pub fn may_be_open(&self, flow: FlowIndex, sequence: u64) -> bool {
+        let closed = SlotState::new(SlotState::ANSWERED, sequence);
+        self.slot(flow, sequence).state() != closed
+    }
+
     /// Number of slots that a flow has: the most probes it can have in flight.
     pub fn run(&self, flow: FlowIndex) -> u64 {
         u64::from(self.runs.of(flow).mask) + 1

@@ -287,20 +287,21 @@ impl Bench {
         self.links[0].frames.iter().map(segment).collect()
     }
 
-    fn answer(&self, sequence: u64) {
+    /// Answers the only flow's probe, by [`SlotState::ANSWERED`] or its like.
+    fn answer(&self, sequence: u64, tag: u64) {
         let slot = &self.slots.0[sequence as usize % self.slots.0.len()];
         let sent = SlotState::new(SlotState::SENT, sequence);
-        slot.compare_exchange(sent, SlotState::new(SlotState::ANSWERED, sequence))
+        slot.compare_exchange(sent, SlotState::new(tag, sequence))
             .unwrap();
     }
 }
 
 #[test]
 fn a_syn_that_may_meet_a_half_open_connection_follows_its_reset() {
-    // Each before the last one can have been told of, answered or not.
+    // Each before the last one has been told of, answered or not.
     let mut bench = Bench::of(port(MS), 1, limits(Some(3)));
     bench.poll_at(START_NS);
-    bench.answer(0);
+    bench.answer(0, SlotState::ANSWERED_OPEN);
     bench.poll_at(START_NS + MS);
     bench.poll_at(START_NS + 2 * MS);
     let segments = bench.segments();
@@ -324,14 +325,14 @@ fn a_syn_that_may_meet_a_half_open_connection_follows_its_reset() {
 }
 
 #[test]
-fn a_syn_long_after_an_answer_needs_no_reset_but_one_after_silence_does() {
+fn a_syn_after_a_refusal_or_a_reset_needs_none_but_one_after_silence_does() {
     let mut bench = Bench::of(port(100 * MS), 1, limits(Some(4)));
     bench.poll_at(START_NS);
     // Refused by the port: nobody asks for a reset.
-    bench.answer(0);
+    bench.answer(0, SlotState::ANSWERED);
     bench.poll_at(START_NS + 100 * MS);
     // Open, and told of in time.
-    bench.answer(1);
+    bench.answer(1, SlotState::ANSWERED_OPEN);
     bench
         .engine
         .reset([reset(0, 1, false)].into_iter(), 9, &mut bench.links);
