@@ -275,6 +275,18 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         }
     }
 
+    /// Sets when the first turn of every cycle is due, and when to send no more, before the first
+    /// poll.
+    pub fn start_at(&mut self, start_ns: u64, until_ns: u64) {
+        debug_assert_eq!(self.sent, 0, "nothing was sent yet");
+        self.schedule.start_at(start_ns);
+        self.limits.until_ns = until_ns;
+        let cycles = self.schedule.cycles().iter();
+        self.readings = cycles
+            .map(|cycle| Readings::of(cycle, &self.limits, &self.flight))
+            .collect();
+    }
+
     /// The next hops, to be changed where routes change.
     pub fn heads_mut(&mut self) -> &mut Heads {
         &mut self.heads

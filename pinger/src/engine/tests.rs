@@ -187,6 +187,22 @@ fn the_last_probe_is_ended_when_its_timeout_is_over() {
 }
 
 #[test]
+fn a_start_set_later_moves_every_turn_and_the_end() {
+    let mut bench = Bench::new(2, 10 * MS, 3 * MS, limits(None));
+    let start_ns = START_NS + 77 * MS;
+    bench.engine.start_at(start_ns, start_ns + 12 * MS);
+    assert_eq!(bench.poll_at(START_NS), Poll::At(start_ns));
+    for now_ns in [0, 3, 5, 8, 10, 13].map(|ms| start_ns + ms * MS) {
+        bench.poll_at(now_ns);
+    }
+    assert_eq!(bench.links[0].sent, 3, "due at 0, 5 and 10 ms");
+    assert_eq!(
+        bench.ends(),
+        [(0, End::Lost), (0, End::Lost), (1, End::Lost)]
+    );
+}
+
+#[test]
 fn a_timeout_shorter_than_the_interval_is_kept() {
     let mut bench = Bench::new(1, 1000 * MS, 3 * MS, limits(None));
     assert_eq!(bench.poll_at(START_NS), Poll::At(START_NS + 3 * MS));

@@ -180,7 +180,8 @@ impl Xsk {
             umem,
             ..
         } = self;
-        completion.drain(|address| free.push(umem.reclaim(address)));
+        // Some kernels also return what they skip: a void descriptor is no frame.
+        completion.drain(|address| free.extend(umem.reclaim(address)));
     }
 
     /// Takes back what the kernel refuses, so that it cannot leave later. Returns how many of the
@@ -217,9 +218,10 @@ impl Xsk {
         let returned = (skipped - self.skipped) as usize;
         self.skipped = skipped;
         let taken = self.withdrawn.len().saturating_sub(returned);
-        for address in self.withdrawn.drain(..).skip(taken) {
-            self.free.push(self.umem.reclaim(address));
-        }
+        let umem = &self.umem;
+        let unsent = self.withdrawn.drain(..).skip(taken);
+        self.free
+            .extend(unsent.filter_map(|address| umem.reclaim(address)));
         Some(returned)
     }
 

@@ -122,7 +122,10 @@ impl<T: Copy> Producer<T> {
     /// The entries stay: the kernel keeps a copy of the producer count, so that one which goes back
     /// would make it read what was there before. It reads entries only inside of our own calls.
     pub(super) fn replace(&mut self, instead: T, mut give: impl FnMut(T)) {
-        for count in (0..self.pending()).rev().map(|left| self.count.wrapping_sub(left + 1)) {
+        for count in (0..self.pending())
+            .rev()
+            .map(|left| self.count.wrapping_sub(left + 1))
+        {
             let entry = self.memory.entry(count);
             // SAFETY: an entry that the consumer has not released; only we write, and nobody reads
             // meanwhile, as the other side runs in our own calls only.
