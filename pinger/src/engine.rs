@@ -10,7 +10,7 @@ use pinger_ebpf::cookie::cookie;
 
 use crate::destination::FlowIndex;
 use crate::flight::{AtomicSlot, Flight, Standing};
-use crate::link::Link;
+use crate::link::{Link, Refused};
 use crate::packet::Frames;
 use crate::route::{Head, LINKS_MAX, LinkPlace};
 use crate::schedule::{Cycle, Schedule, Turn};
@@ -135,8 +135,9 @@ pub struct Engine<M> {
     sent: u64,
     ended: u64,
     queued: Vec<Queued>,
-    /// The links that frames were queued on since they were last flushed.
+    /// The links that frames were queued on since they were last flushed, and how many on each.
     used: LinkSet,
+    submitted: [usize; LINKS_MAX],
     /// Of each flow; empty if none is TCP.
     halves: Vec<Half>,
 }
@@ -184,6 +185,21 @@ struct Queued {
     turn: Turn,
     tx_ns: u64,
     link: LinkPlace,
+    /// How many frames were queued on the link before this one.
+    place: usize,
+}
+
+/// Of each link that was flushed and did not take everything, how many frames it sent.
+struct Refusals {
+    links: LinkSet,
+    sent: [usize; LINKS_MAX],
+}
+
+impl Refusals {
+    /// Whether a link refused the frame in this place of its queue.
+    fn contain(&self, link: LinkPlace, place: usize) -> bool {
+        self.links.contains(link) && place >= self.sent[usize::from(link.0)]
+    }
 }
 
 /// A set of links: one bit for each place.
@@ -250,8 +266,21 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             ended: 0,
             queued,
             used: LinkSet::default(),
+            submitted: [0; LINKS_MAX],
             halves,
         }
+    }
+
+    /// Sets when the first turn of every cycle is due, and when to send no more, before the first
+    /// poll.
+    pub fn start_at(&mut self, start_ns: u64, until_ns: u64) {
+        debug_assert_eq!(self.sent, 0, "nothing was sent yet");
+        self.schedule.start_at(start_ns);
+        self.limits.until_ns = until_ns;
+        let cycles = self.schedule.cycles().iter();
+        self.readings = cycles
+            .map(|cycle| Readings::of(cycle, &self.limits, &self.flight))
+            .collect();
     }
 
     /// The next hops, to be changed where routes change.
@@ -312,7 +341,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
     ) -> u64 {
         let mut tried = 0;
         let mut failed = 0;
-        let mut queued = [0_u64; LINKS_MAX];
+        let mut queued = [0_usize; LINKS_MAX];
         for Reset {
             flow,
             sequence,
@@ -335,7 +364,8 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         }
         let refused = self.flush_used(links);
         for (place, count) in (0..).map(LinkPlace).zip(queued) {
-            failed += if refused.contains(place) { count } else { 0 };
+            let unsent = (0..count).filter(|number| refused.contain(place, *number));
+            failed += unsent.count() as u64;
         }
         failed
     }
@@ -355,7 +385,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             .frames
             .write_reset(flow, &head.bytes, sequence, cookie, buffer);
         link.submit(len);
-        self.used.insert(head.link);
+        self.submitted(head.link);
         Some(head.link)
     }
 
@@ -535,22 +565,32 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let tx_ns = clock();
         self.flight.send(flow, sequence, tx_ns);
         link.submit(len);
-        self.used.insert(head.link);
+        let place = self.submitted(head.link);
         self.queued.push(Queued {
             turn,
             tx_ns,
             link: head.link,
+            place,
         });
     }
 
-    /// Sends what is queued; if a link refuses, its probes have failed.
+    /// Notes that a frame is queued on a link. Returns its place in that queue.
+    fn submitted(&mut self, link: LinkPlace) -> usize {
+        self.used.insert(link);
+        let count = &mut self.submitted[usize::from(link.0)];
+        *count += 1;
+        *count - 1
+    }
+
+    /// Sends what is queued; probes that a link refuses have failed.
     fn flush(&mut self, index: usize, links: &mut [impl Link], sink: &mut impl Sink) {
         if self.queued.is_empty() {
             return;
         }
         let refused = self.flush_used(links);
-        for Queued { turn, tx_ns, link } in self.queued.drain(..) {
-            let refused = refused.contains(link);
+        for queued in self.queued.drain(..) {
+            let Queued { turn, tx_ns, .. } = queued;
+            let refused = refused.contain(queued.link, queued.place);
             if refused && self.flight.expire(turn.flow, turn.sequence).is_ok() {
                 self.ended += 1;
                 sink.push(ended_note(
@@ -563,15 +603,21 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         }
     }
 
-    /// Flushes the links that have something queued. Returns those that refused.
-    fn flush_used(&mut self, links: &mut [impl Link]) -> LinkSet {
-        let mut refused = LinkSet::default();
-        while let Some(place) = self.used.pop() {
-            if links[usize::from(place.0)].flush().is_err() {
-                refused.insert(place);
+    /// Flushes the links that have something queued. Returns what they refused.
+    fn flush_used(&mut self, links: &mut [impl Link]) -> Refusals {
+        let mut refusals = Refusals {
+            links: LinkSet::default(),
+            sent: [0; LINKS_MAX],
+        };
+        while let Some(link) = self.used.pop() {
+            let place = usize::from(link.0);
+            let submitted = std::mem::take(&mut self.submitted[place]);
+            if let Err(Refused { unsent, .. }) = links[place].flush() {
+                refusals.links.insert(link);
+                refusals.sent[place] = submitted.saturating_sub(unsent);
             }
         }
-        refused
+        refusals
     }
 }
 

@@ -6,6 +6,8 @@
 pub struct Refused {
     /// The operating system's error number.
     pub errno: i32,
+    /// How many of the frames that were queued were not sent: the last ones.
+    pub unsent: usize,
 }
 
 /// Carries frames out. One at a time: [`Link::frame`], then [`Link::submit`]; then, for all that
@@ -21,6 +23,7 @@ pub trait Link {
     ///
     /// # Errors
     ///
-    /// If the network refuses: what was queued counts as not sent.
+    /// If the network refuses: the last [`Refused::unsent`] of what was queued will never be sent,
+    /// the others were.
     fn flush(&mut self) -> Result<(), Refused>;
 }

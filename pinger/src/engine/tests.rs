@@ -35,6 +35,8 @@ struct TestLink {
     sent: u64,
     flushes: u64,
     refuses: bool,
+    /// How many of each flush it sends before it refuses the others.
+    sends_first: u64,
     is_full: bool,
 }
 
@@ -53,7 +55,12 @@ impl Link for TestLink {
         self.flushes += 1;
         let queued = std::mem::take(&mut self.queued);
         if self.refuses {
-            return Err(Refused { errno: 105 });
+            let sent = self.sends_first.min(queued);
+            self.sent += sent;
+            return Err(Refused {
+                errno: 105,
+                unsent: (queued - sent) as usize,
+            });
         }
         self.sent += queued;
         Ok(())
@@ -180,6 +187,22 @@ fn the_last_probe_is_ended_when_its_timeout_is_over() {
 }
 
 #[test]
+fn a_start_set_later_moves_every_turn_and_the_end() {
+    let mut bench = Bench::new(2, 10 * MS, 3 * MS, limits(None));
+    let start_ns = START_NS + 77 * MS;
+    bench.engine.start_at(start_ns, start_ns + 12 * MS);
+    assert_eq!(bench.poll_at(START_NS), Poll::At(start_ns));
+    for now_ns in [0, 3, 5, 8, 10, 13].map(|ms| start_ns + ms * MS) {
+        bench.poll_at(now_ns);
+    }
+    assert_eq!(bench.links[0].sent, 3, "due at 0, 5 and 10 ms");
+    assert_eq!(
+        bench.ends(),
+        [(0, End::Lost), (0, End::Lost), (1, End::Lost)]
+    );
+}
+
+#[test]
 fn a_timeout_shorter_than_the_interval_is_kept() {
     let mut bench = Bench::new(1, 1000 * MS, 3 * MS, limits(None));
     assert_eq!(bench.poll_at(START_NS), Poll::At(START_NS + 3 * MS));
@@ -209,6 +232,31 @@ fn what_the_link_refuses_has_failed_and_what_was_answered_has_not() {
     assert_eq!(bench.ends(), [(0, End::Refused), (0, End::Refused)]);
     assert_eq!(bench.poll_at(START_NS + 20 * MS), Poll::Done);
     assert_eq!(bench.ends().len(), 2, "told once");
+}
+
+#[test]
+fn only_what_the_link_did_not_send_has_failed() {
+    let mut bench = Bench::new(6, 6 * MS, 3 * MS, limits(Some(1)));
+    bench.engine.heads_mut().flows = [0, 1, 0, 0, 1, 0].map(Some).to_vec();
+    bench.links[0].refuses = true;
+    bench.links[0].sends_first = 2;
+    bench.poll_at(START_NS + 5 * MS);
+    assert_eq!(bench.ended_flows(), [3, 5].map(FlowIndex));
+    assert_eq!((bench.links[0].sent, bench.links[1].sent), (2, 2));
+    bench.poll_at(START_NS + 8 * MS);
+    assert_eq!(bench.ended_flows(), [3, 5, 0, 1, 2, 4].map(FlowIndex));
+}
+
+#[test]
+fn a_reset_before_a_refused_probe_is_counted_in_the_links_queue() {
+    let mut bench = Bench::of(port(MS), 1, limits(Some(2)));
+    bench.poll_at(START_NS);
+    // The reset of the first probe and the second probe, of which only the former leaves.
+    bench.links[0].refuses = true;
+    bench.links[0].sends_first = 1;
+    bench.poll_at(START_NS + MS);
+    assert_eq!(bench.links[0].frames.len(), 3);
+    assert_eq!(bench.ends(), [(1, End::Refused)]);
 }
 
 #[test]

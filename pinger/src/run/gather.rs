@@ -58,6 +58,12 @@ pub(super) struct Gatherer {
 }
 
 impl Gatherer {
+    /// Sets when the first probe is due, before [`Gatherer::run`].
+    pub(super) fn start_at(&mut self, start_ns: u64) {
+        self.keeper.start_at(start_ns);
+        self.start_ns = start_ns;
+    }
+
     /// Gathers until the sender has gone and all it left behind is taken. Returns itself, so that
     /// a last snapshot can be made when the rows are written.
     pub(super) fn run(mut self) -> Self {

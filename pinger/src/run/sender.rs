@@ -82,6 +82,12 @@ impl<L: Link> Sender<L> {
         }
     }
 
+    /// Sets when the first probe is due and when to send no more, before [`Sender::run`].
+    pub(super) fn start_at(&mut self, start_ns: u64, until_ns: u64) {
+        self.engine.start_at(start_ns, until_ns);
+        self.until_ns = until_ns;
+    }
+
     /// Sends until told to stop or done, and then until no probe is in flight any more.
     pub(super) fn run(mut self) -> Stopped {
         let mut stopped_ns = None;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded, unbounded};
+use crossbeam_channel::{Receiver, TryRecvError, bounded, unbounded};
 use pinger_ebpf::layout::{Settings, Slot};
 use thiserror::Error;
 
@@ -37,8 +37,12 @@ const QUEUE: u32 = 0;
 /// queues of a virtual link do not overflow in silence.
 const FLOOD_IN_FLIGHT: u64 = 512;
 
-/// Time between making the threads ready and the first probe.
+/// Time between the moment when all is ready and the first probe: enough to start a thread and to
+/// tell another one.
 const START_DELAY_NS: u64 = 50_000_000;
+
+/// Between two looks of the sender whether it is to start.
+const START_LOOK_NS: u64 = 1_000_000;
 
 /// The most memory for the flight table, bytes.
 const FLIGHT_MEMORY_MAX: u64 = 4 << 30;
@@ -133,6 +137,8 @@ impl Machine {
     }
 
     /// Starts the threads; the first probe leaves a moment later.
+    ///
+    /// When that is, is known last: with many destinations it takes seconds to make all this.
     pub(super) fn start(
         mut self,
         options: &RunOptions,
@@ -144,11 +150,6 @@ impl Machine {
             .kernel_log
             .then(|| KernelLog::start(&mut self.program));
         let kernel_log = kernel_log.transpose()?;
-        let start_ns = clock::now_ns() + START_DELAY_NS;
-        self.schedule.start_at(start_ns);
-        let until_ns = options.duration.map_or(u64::MAX, |duration| {
-            start_ns.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
-        });
         let control = Arc::new(Control::default());
         let (sink, source) = notes::channel();
         let (reset_sink, reset_source) = resets::channel(&self.flows).unzip();
@@ -159,7 +160,7 @@ impl Machine {
             None
         }
         .unzip();
-        let gatherer = Gatherer {
+        let mut gatherer = Gatherer {
             events: self.program.take_events()?,
             counters: self.program.take_counters()?,
             notes: source,
@@ -170,33 +171,36 @@ impl Machine {
             },
             resets: reset_sink,
             requests: asked,
-            start_ns,
+            start_ns: 0,
             taken: Vec::new(),
             answered: 0,
         };
         let sender = Sender {
-            engine: self.engine(options, way, until_ns)?,
+            engine: self.engine(options, way)?,
             links: self.sockets,
             notes: sink,
             updates: kept.updates.clone(),
             flows: self.flows,
             control: Arc::clone(&control),
-            until_ns,
+            until_ns: u64::MAX,
             resets: reset_source,
             resets_missed: 0,
             rest: None,
         };
+        let waiting = WaitingSender::make_ready(sender, crew.cpu, !options.flood)?;
+        let start = Start::now(options);
+        gatherer.start_at(start.start_ns);
         let gatherer = thread::Builder::new()
             .name("gatherer".into())
             .spawn(move || gatherer.run())
             .map_err(system("start the gatherer"))?;
-        let (sender, report) = start_sender(sender, crew.cpu, !options.flood)?;
+        let (sender, report) = waiting.start(start);
         Ok(Threads {
             control,
             results: told,
             report,
             kernel_log,
-            start_ns,
+            start_ns: start.start_ns,
             requests,
             program: self.program,
             sender,
@@ -223,7 +227,6 @@ impl Machine {
         &self,
         options: &RunOptions,
         way: &Way,
-        until_ns: u64,
     ) -> Result<Engine<crate::wire::bpf::SlotMemory>, RunError> {
         let frames = self.flows.frames(|flow| way.source(flow));
         let flight = Flight::new(self.program.slots()?, self.runs.clone());
@@ -233,7 +236,7 @@ impl Machine {
         };
         let limits = Limits {
             count: options.count,
-            until_ns,
+            until_ns: u64::MAX,
             batch: options.batch as usize,
             in_flight: FLOOD_IN_FLIGHT,
         };
@@ -261,27 +264,83 @@ fn describe_modes<'a>(names: impl Iterator<Item = &'a str>, modes: &[Mode]) -> S
     }
 }
 
-/// Starts the sender's thread and waits until it is ready to send; `punctual` where probes are due
-/// at a time.
-fn start_sender(
-    mut sender: Sender<Xsk>,
-    cpu: Option<usize>,
-    punctual: bool,
-) -> Result<(JoinHandle<Stopped>, RealtimeReport), RunError> {
-    let (ready, report) = bounded(1);
-    let body = move || {
-        let report = realtime::prepare_sender(cpu);
-        sender.rest = report.policy.rest(punctual, clock::now_ns());
-        sender.apply_updates();
-        // The other side waits for exactly this.
-        let _ = ready.send(report);
-        sender.run()
-    };
-    let handle = thread::Builder::new()
-        .name("sender".into())
-        .spawn(body)
-        .map_err(system("start the sender"))?;
-    Ok((handle, report.recv().unwrap_or_default()))
+/// When probes begin and end.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    start_ns: u64,
+    until_ns: u64,
+}
+
+impl Start {
+    /// In a moment.
+    fn now(options: &RunOptions) -> Self {
+        let start_ns = clock::now_ns() + START_DELAY_NS;
+        let until_ns = options.duration.map_or(u64::MAX, |duration| {
+            start_ns.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+        });
+        Self { start_ns, until_ns }
+    }
+}
+
+/// The sender's thread, which is ready to send and waits to be told when.
+struct WaitingSender {
+    thread: JoinHandle<Stopped>,
+    report: RealtimeReport,
+    start: crossbeam_channel::Sender<Start>,
+}
+
+impl WaitingSender {
+    /// Starts the thread and waits until it is ready; `punctual` where probes are due at a time.
+    fn make_ready(
+        mut sender: Sender<Xsk>,
+        cpu: Option<usize>,
+        punctual: bool,
+    ) -> Result<Self, RunError> {
+        let (ready, report) = bounded(1);
+        let (start, started) = bounded::<Start>(1);
+        let body = move || {
+            let report = realtime::prepare_sender(cpu);
+            sender.rest = report.policy.rest(punctual, clock::now_ns());
+            sender.apply_updates();
+            // The other side waits for exactly this.
+            let _ = ready.send(report);
+            match await_start(&started) {
+                Some(start) => sender.start_at(start.start_ns, start.until_ns),
+                // Whoever was to say has given up.
+                None => sender.engine.stop(),
+            }
+            sender.run()
+        };
+        let thread = thread::Builder::new()
+            .name("sender".into())
+            .spawn(body)
+            .map_err(system("start the sender"))?;
+        let report = report.recv().unwrap_or_default();
+        Ok(Self {
+            thread,
+            report,
+            start,
+        })
+    }
+
+    /// Lets it send.
+    fn start(self, start: Start) -> (JoinHandle<Stopped>, RealtimeReport) {
+        // A thread that has ended is joined, which tells why.
+        let _ = self.start.send(start);
+        (self.thread, self.report)
+    }
+}
+
+/// Waits for the word by looking: a thread with SCHED_DEADLINE stays on its CPU where its own timer
+/// wakes it, and has been seen to go to another's where that one wakes it.
+fn await_start(started: &Receiver<Start>) -> Option<Start> {
+    loop {
+        match started.try_recv() {
+            Ok(start) => return Some(start),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => clock::sleep_until(clock::now_ns() + START_LOOK_NS),
+        }
+    }
 }
 
 /// The running threads, from outside.

@@ -181,6 +181,11 @@ impl StatsKeeper {
         }
     }
 
+    /// Sets when the first turn of every cycle is due, before any result is made.
+    pub fn start_at(&mut self, start_ns: u64) {
+        Arc::make_mut(&mut self.schedule).start_at(start_ns);
+    }
+
     /// Sums over all destinations.
     pub fn totals(&self) -> &Counts {
         &self.totals

@@ -29,6 +29,14 @@ const BUSY_MAX: Duration = Duration::from_millis(200);
 /// How often a flush asks again without any progress before it gives up.
 const KICKS_MAX: u32 = 1000;
 
+/// A descriptor that the kernel skips and counts: longer than any frame, and outside of the packet
+/// memory (`xp_validate_desc` in `net/xdp/xsk_queue.h`).
+const VOID: libc::xdp_desc = libc::xdp_desc {
+    addr: u64::MAX,
+    len: u32::MAX,
+    options: 0,
+};
+
 /// What went wrong, with which interface.
 #[derive(Debug, Error)]
 pub enum XskError {
@@ -65,6 +73,11 @@ pub struct Xsk {
     socket: OwnedFd,
     free: Vec<FrameAddress>,
     open: Option<FrameAddress>,
+    /// The addresses on the ring when a flush was refused, oldest first: of frames that the kernel
+    /// has not sent, and before them of some that it has but not told of. See [`Xsk::settle`].
+    withdrawn: Vec<u64>,
+    /// How many descriptors the kernel has skipped so far.
+    skipped: u64,
 }
 
 impl Xsk {
@@ -116,6 +129,8 @@ impl Xsk {
             umem,
             socket,
             open: None,
+            withdrawn: Vec::with_capacity(FRAMES as usize),
+            skipped: 0,
         };
         xsk.bind(index, queue)
             .map_err(|source| match source.raw_os_error() {
@@ -165,7 +180,49 @@ impl Xsk {
             umem,
             ..
         } = self;
-        completion.drain(|address| free.push(umem.reclaim(address)));
+        // Some kernels also return what they skip: a void descriptor is no frame.
+        completion.drain(|address| free.extend(umem.reclaim(address)));
+    }
+
+    /// Takes back what the kernel refuses, so that it cannot leave later. Returns how many of the
+    /// frames will not be sent; `dropped` of them it has taken and thrown away.
+    ///
+    /// Which of them it has taken it does not say at once: the consumer count in shared memory
+    /// lags behind its own (before Linux 6.17 until it has read all it knows of). So all that may
+    /// be on the ring is made void, and [`Xsk::settle`] finds out.
+    fn withdraw(&mut self, dropped: usize) -> usize {
+        let withdrawn = &mut self.withdrawn;
+        self.tx.replace(VOID, |entry| withdrawn.push(entry.addr));
+        let all = self.withdrawn.len();
+        match self.settle() {
+            Some(returned) => returned + dropped,
+            // As long as the kernel does not look at the ring, it was probably so before.
+            None => all,
+        }
+    }
+
+    /// Makes the kernel skip the void descriptors, after which the frames that it had not taken
+    /// before are free again: as many as it skips, and the last ones, as it goes in order. Returns
+    /// their number, or `None` while it does not get that far, as when the interface is down.
+    fn settle(&mut self) -> Option<usize> {
+        // It skips one a call, and tells when it finds none (`__xsk_generic_xmit`).
+        for _ in 0..=self.tx.pending() {
+            if self.tx.pending() == 0 || self.kick().is_err() {
+                break;
+            }
+        }
+        if self.tx.pending() > 0 {
+            return None;
+        }
+        let skipped = skipped_descriptors(&self.socket).ok()?;
+        let returned = (skipped - self.skipped) as usize;
+        self.skipped = skipped;
+        let taken = self.withdrawn.len().saturating_sub(returned);
+        let umem = &self.umem;
+        let unsent = self.withdrawn.drain(..).skip(taken);
+        self.free
+            .extend(unsent.filter_map(|address| umem.reclaim(address)));
+        Some(returned)
     }
 
     /// Makes the kernel send what is on the ring.
@@ -191,6 +248,9 @@ impl Xsk {
 
 impl Link for Xsk {
     fn frame(&mut self) -> Option<&mut [u8]> {
+        if !self.withdrawn.is_empty() {
+            self.settle()?;
+        }
         // Each time, so that the frames used last, which are in the cache, are used next.
         self.reclaim();
         if self.open.is_none() {
@@ -216,20 +276,20 @@ impl Link for Xsk {
         let mut idle = 0;
         while left > 0 {
             // One call handles 32 frames at the most (TX_BATCH_SIZE, net/xdp/xsk.c).
-            let result = self.kick();
+            let error = self.kick().err();
             let now_left = self.tx.pending();
             idle = if now_left < left { 0 } else { idle + 1 };
             left = now_left;
-            let Err(error) = result else { continue };
-            let errno = error.raw_os_error().unwrap_or(0);
-            let transient = matches!(
-                errno,
-                libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR
-            );
-            if !transient || idle > KICKS_MAX {
-                return Err(Refused { errno });
+            let errno = error.and_then(|error| error.raw_os_error()).unwrap_or(0);
+            let again = matches!(errno, 0 | libc::EAGAIN | libc::ENOBUFS | libc::EINTR);
+            if !again || idle > KICKS_MAX {
+                // EBUSY: the driver has dropped the frame that the call came to last.
+                let unsent = self.withdraw(usize::from(errno == libc::EBUSY));
+                return Err(Refused { errno, unsent });
             }
-            self.reclaim();
+            if errno != 0 {
+                self.reclaim();
+            }
         }
         Ok(())
     }
@@ -243,6 +303,35 @@ fn new_socket() -> io::Result<OwnedFd> {
     }
     // SAFETY: the call just gave us this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// How many descriptors of the TX ring the kernel has skipped since the socket was opened.
+fn skipped_descriptors(socket: &OwnedFd) -> io::Result<u64> {
+    let mut statistics = libc::xdp_statistics {
+        rx_dropped: 0,
+        rx_invalid_descs: 0,
+        tx_invalid_descs: 0,
+        rx_ring_full: 0,
+        rx_fill_ring_empty_descs: 0,
+        tx_ring_empty_descs: 0,
+    };
+    let mut len = size_of_val(&statistics) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `statistics`, all of whose fields are
+    // integers.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            libc::XDP_STATISTICS,
+            (&raw mut statistics).cast(),
+            &raw mut len,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(statistics.tx_invalid_descs)
+    }
 }
 
 fn set_option<T>(socket: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {

@@ -175,7 +175,9 @@ impl Inner {
     fn flush(&mut self, now_ns: u64) -> Result<(), Refused> {
         let refused = self.rng.chance(self.faults.refuse);
         let refused_sent = self.rng.chance(self.faults.refuse_sent);
-        for (frame, tx_ns) in std::mem::take(&mut self.queue) {
+        let queue = std::mem::take(&mut self.queue);
+        let unsent = queue.len();
+        for (frame, tx_ns) in queue {
             if refused && !refused_sent {
                 match host::read(&frame) {
                     Ok(request) => drop(self.truth.sent(&frame, &request, tx_ns, true)),
@@ -186,7 +188,10 @@ impl Inner {
             }
         }
         if refused || refused_sent {
-            Err(Refused { errno: ENOBUFS })
+            Err(Refused {
+                errno: ENOBUFS,
+                unsent,
+            })
         } else {
             Ok(())
         }

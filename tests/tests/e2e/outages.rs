@@ -31,6 +31,17 @@ fn more(running: &mut Pinger, names: &[&str], by: u64) {
     });
 }
 
+impl Site {
+    /// Sets what the kernel has removed with the interface that it went through.
+    fn restore_routes(&self) {
+        let commands = [
+            "route replace 198.18.0.0/16 via 198.19.0.2 dev pinger0",
+            "neighbour replace 198.19.0.2 lladdr 02:70:69:6e:00:02 dev pinger0 nud permanent",
+        ];
+        self.lab.prober().ip(&commands).unwrap();
+    }
+}
+
 /// Takes something away in the middle of a run and gives it back.
 fn interrupt(hosts: &str, set: impl Fn(&Site, bool)) {
     let site = Site::new(Shape::default());
@@ -101,15 +112,48 @@ fn an_interface_set_down_for_a_while() {
     interrupt("198.18.0.1", |site, up| {
         site.lab.set_interface(up).unwrap();
         if up {
-            // The kernel has removed what went through the interface.
-            site.lab
-                .prober()
-                .ip(&[
-                    "route replace 198.18.0.0/16 via 198.19.0.2 dev pinger0",
-                    "neighbour replace 198.19.0.2 lladdr 02:70:69:6e:00:02 dev pinger0 nud permanent",
-                ])
-                .unwrap();
+            site.restore_routes();
         }
+    });
+}
+
+fn flood_meets(what: &str, set: impl Fn(&Site, bool)) {
+    let site = Site::new(Shape::default());
+    let mut running =
+        site.start("run --store none --format plain --timeout 200ms --flood 198.18.0.1");
+    more(&mut running, &["reply"], 1000);
+    set(&site, false);
+    more(&mut running, &MISSES, 5);
+    set(&site, true);
+    more(&mut running, &["reply"], 20_000);
+    running.signal(libc::SIGINT);
+    let ended = running.end();
+    assert!(ended.status.success(), "{}\n{}", ended.out, ended.err);
+    site.assert_clean();
+    let last = ended.out.lines().rfind(|line| line.contains("  rate "));
+    let last = last.unwrap();
+    let ends = ["reply", "lost", "error", "send_failed", "flight"];
+    assert_eq!(figures(last, &["sent"]), figures(last, &ends), "{last}");
+    // What was not sent is never answered.
+    assert_eq!(figures(last, &["late"]), 0, "{what}: {last}");
+}
+
+#[test]
+fn a_flood_outlives_its_interface() {
+    let _turn = alone();
+    flood_meets("an interface set down", |site, up| {
+        site.lab.set_interface(up).unwrap();
+        if up {
+            site.restore_routes();
+        }
+    });
+}
+
+#[test]
+fn a_flood_outlives_its_cable() {
+    let _turn = alone();
+    flood_meets("a cable pulled", |site, up| {
+        site.lab.set_carrier(up).unwrap();
     });
 }
 

@@ -116,6 +116,23 @@ impl<T: Copy> Producer<T> {
         self.memory.producer().store(self.count, Ordering::Release);
     }
 
+    /// Puts `instead` where pushed entries are that the other side has not taken, as far as it
+    /// tells, and gives those away, oldest first.
+    ///
+    /// The entries stay: the kernel keeps a copy of the producer count, so that one which goes back
+    /// would make it read what was there before. It reads entries only inside of our own calls.
+    pub(super) fn replace(&mut self, instead: T, mut give: impl FnMut(T)) {
+        for count in (0..self.pending())
+            .rev()
+            .map(|left| self.count.wrapping_sub(left + 1))
+        {
+            let entry = self.memory.entry(count);
+            // SAFETY: an entry that the consumer has not released; only we write, and nobody reads
+            // meanwhile, as the other side runs in our own calls only.
+            give(unsafe { entry.replace(instead) });
+        }
+    }
+
     /// How many published entries the other side has not taken yet.
     pub(super) fn pending(&self) -> u32 {
         self.count
@@ -190,5 +207,26 @@ mod tests {
             assert_eq!(producer.pending(), 0);
         }
         assert_eq!(got, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_the_other_side_has_not_taken_can_be_replaced_across_both_wraps() {
+        for start in [0, 5, u32::MAX - 3] {
+            let (mut producer, mut consumer) = ring(8, start);
+            (0..2).for_each(|entry| producer.push(entry));
+            producer.publish();
+            consumer.drain(|_| {});
+            (2..8).for_each(|entry| producer.push(entry));
+            producer.publish();
+            let mut given = Vec::new();
+            producer.replace(99, |entry| given.push(entry));
+            assert_eq!(given, [2, 3, 4, 5, 6, 7], "from {start}");
+            producer.push(8);
+            producer.publish();
+            let mut got = Vec::new();
+            consumer.drain(|entry| got.push(entry));
+            assert_eq!(got, [99, 99, 99, 99, 99, 99, 8], "from {start}");
+            producer.replace(99, |_| panic!("nothing is left"));
+        }
     }
 }

@@ -60,9 +60,10 @@ impl Umem {
             .collect()
     }
 
-    /// Takes back a frame whose address the kernel returned on the completion ring.
-    pub(super) fn reclaim(&self, address: u64) -> FrameAddress {
-        FrameAddress(address)
+    /// Takes back a frame by the address that the kernel returned on the completion ring, or that
+    /// it has not taken from the TX ring; `None` if no frame has it.
+    pub(super) fn reclaim(&self, address: u64) -> Option<FrameAddress> {
+        (address < self.memory.len() as u64).then_some(FrameAddress(address))
     }
 
     /// The bytes of a frame of ours.
