@@ -28,7 +28,7 @@ pub struct Counts {
     pub sent: u64,
     /// Probes answered in time.
     pub reply: u64,
-    /// Probes answered by an ICMP error.
+    /// Probes answered by an ICMP error, other than a closed UDP port's own.
     pub error: u64,
     /// Probes without an answer before their timeout.
     pub lost: u64,
@@ -84,7 +84,7 @@ pub struct AnswerCounts {
     pub syn_ack: u64,
     /// TCP segments with RST: closed ports.
     pub reset: u64,
-    /// ICMP errors, this host's own included.
+    /// ICMP errors: those of closed UDP ports, which are replies, and this host's own included.
     pub icmp_error: u64,
 }
 
@@ -153,6 +153,8 @@ pub struct DestinationStats {
     pub last_ns: Option<u64>,
     /// The ICMP error that ended the latest probe, if one did.
     pub error: Option<LastError>,
+    /// Whether the latest probe's answer was that its port is closed.
+    pub closed: bool,
     /// Round trips of the replies of the whole run; errors have none here.
     pub rtt: Quantiles,
     /// The last results, oldest first, at most [`RECENT`].

@@ -238,6 +238,7 @@ fn stats(destination: &Invented) -> DestinationStats {
         counts: destination.counts,
         last_ns: destination.last_ns,
         error: None,
+        closed: false,
         rtt: destination.rtt.quantiles(),
         recent: destination.recent.clone(),
     }

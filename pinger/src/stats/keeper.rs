@@ -94,6 +94,7 @@ struct Metrics {
     counts: Counts,
     last_ns: Option<u64>,
     error: Option<LastError>,
+    closed: bool,
     rtt: Option<Distribution<u32>>,
     recent: VecDeque<Recent>,
 }
@@ -109,13 +110,15 @@ impl Metrics {
             counts: Counts::default(),
             last_ns: None,
             error: None,
+            closed: false,
             rtt: None,
             recent: VecDeque::with_capacity(RECENT),
         }
     }
 
     /// An answer of which only the round trip survived, because the ring buffer was full: what
-    /// else the protocol implies is known, and no more.
+    /// else the protocol implies is known, and no more. An error of which nobody knows who sent it
+    /// is no destination's reply, even to UDP.
     fn bare_answer(&self, rtt_ns: u64, error: bool) -> Answer {
         let kind = match self.protocol {
             _ if error => Some(AnswerKind::IcmpError),
@@ -143,6 +146,11 @@ impl Metrics {
             traffic_class: None,
             mismatch_at: None,
         }
+    }
+
+    /// Whether the destination itself says that the port is closed: that is its reply.
+    fn is_closed(&self, answer: &Answer) -> bool {
+        answer.is_closed_port(self.protocol, self.address)
     }
 
     fn remember(&mut self, recent: Recent) {
@@ -252,13 +260,9 @@ impl StatsKeeper {
     pub fn event(&mut self, event: &Event) -> Option<ProbeResult> {
         let flow = FlowIndex(event.flow);
         let kind = AnswerKind::from_u8(event.answer)?;
-        let outcome = match EventKind::from_u8(event.kind)? {
-            EventKind::Reply if kind == AnswerKind::IcmpError => Outcome::Error,
-            EventKind::Reply => Outcome::Reply,
-            EventKind::Duplicate => Outcome::Duplicate,
-            EventKind::Late | EventKind::Stale => Outcome::Late,
-        };
-        let ttl = self.flows.get(event.flow as usize)?.ttl;
+        let event_kind = EventKind::from_u8(event.kind)?;
+        let metrics = self.flows.get(event.flow as usize)?;
+        let ttl = metrics.ttl;
         let known = event.tx_ns > 0;
         // Of a stale answer in a flood, only the time when it came is known.
         let known_ns = if known { event.tx_ns } else { event.rx_ns };
@@ -275,6 +279,14 @@ impl StatsKeeper {
             hop_limit: Some(event.hop_limit),
             traffic_class: Some(event.traffic_class),
             mismatch_at: (event.mismatch_at != PAYLOAD_MATCHES).then_some(event.mismatch_at),
+        };
+        let outcome = match event_kind {
+            EventKind::Reply if kind == AnswerKind::IcmpError && !metrics.is_closed(&answer) => {
+                Outcome::Error
+            }
+            EventKind::Reply => Outcome::Reply,
+            EventKind::Duplicate => Outcome::Duplicate,
+            EventKind::Late | EventKind::Stale => Outcome::Late,
         };
         let result = ProbeResult {
             flow,
@@ -310,6 +322,9 @@ impl StatsKeeper {
         }
         let metrics = &mut self.flows[result.flow.0 as usize];
         metrics.error = last_error(result);
+        metrics.closed = result
+            .answer
+            .is_some_and(|answer| metrics.is_closed(&answer));
         match (
             result.outcome,
             result.answer.and_then(|answer| answer.rtt_ns),
@@ -353,6 +368,7 @@ impl StatsKeeper {
                     counts: metrics.counts,
                     last_ns: metrics.last_ns,
                     error: metrics.error,
+                    closed: metrics.closed,
                     rtt: metrics
                         .rtt
                         .as_ref()

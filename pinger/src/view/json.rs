@@ -64,7 +64,7 @@ pub struct AnswerReport {
     pub syn_ack: u64,
     /// TCP RST: the port is closed.
     pub reset: u64,
-    /// ICMP errors.
+    /// ICMP errors; those of closed UDP ports are replies.
     pub icmp_error: u64,
 }
 

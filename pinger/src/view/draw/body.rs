@@ -9,6 +9,7 @@ use crate::view::columns::{self, Column, Placed};
 use crate::view::icmp;
 use crate::view::screen::Screen;
 use crate::view::spark;
+use crate::view::table::CLOSED;
 use crate::view::theme::{Mood, Theme};
 use crate::view::units::{self, Scale};
 
@@ -176,6 +177,10 @@ fn cell(
 ) -> (String, Mood) {
     let rtt = &destination.rtt;
     let ns = match column {
+        Column::Name if destination.closed => {
+            let name = columns::shorten(&destination.name, width.saturating_sub(CLOSED.len()));
+            return (format!("{name}{CLOSED}"), Mood::Warn);
+        }
         Column::Name => return (destination.name.to_string(), Mood::Plain),
         Column::Address => return (address(destination), Mood::Quiet),
         Column::Sent => return (units::count_in(destination.counts.sent, width), Mood::Plain),

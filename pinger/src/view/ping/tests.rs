@@ -196,6 +196,18 @@ fn ports_are_open_closed_or_echo() {
         (
             Protocol::Udp6,
             Some(AnswerKind::IcmpError),
+            Outcome::Reply,
+            format!("{who} is closed: {rest}"),
+        ),
+        (
+            Protocol::Udp6,
+            Some(AnswerKind::IcmpError),
+            Outcome::Duplicate,
+            format!("{who} is closed: {rest} (DUP!)"),
+        ),
+        (
+            Protocol::Tcp6,
+            Some(AnswerKind::IcmpError),
             Outcome::Error,
             format!("from 2001:db8::7: seq=1 to {who}: port unreachable time=0.1234 ms"),
         ),
@@ -220,6 +232,7 @@ fn the_end_is_a_summary_per_destination() {
         counts,
         last_ns: None,
         error: None,
+        closed: false,
         rtt,
         recent: Vec::new(),
     };
