@@ -5,6 +5,7 @@
 //! [`ProbeResult`](crate::result::ProbeResult) for each probe's end and each late or duplicate answer, and [`Snapshot`]s of everything. It never
 //! waits, and nothing else changes a metric.
 
+mod distribution;
 mod keeper;
 
 use std::net::IpAddr;

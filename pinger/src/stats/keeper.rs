@@ -5,27 +5,17 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hdrhistogram::{Counter, Histogram};
 use pinger_ebpf::layout::{AnswerKind, Event, EventKind, PAYLOAD_MATCHES};
 use pinger_ebpf::parse::{ICMP_ECHO_REPLY, ICMP6_ECHO_REPLY};
 
+use super::distribution::{Fine, Sparse};
 use super::{
-    AnswerCounts, Counts, DestinationStats, LastError, Quantiles, RECENT, Recent, RowCounts,
-    Snapshot,
+    AnswerCounts, Counts, DestinationStats, LastError, RECENT, Recent, RowCounts, Snapshot,
 };
 use crate::destination::{Destination, FlowIndex, Protocol, Ttl};
 use crate::engine::{End, Note};
 use crate::result::{Answer, Outcome, ProbeResult};
 use crate::schedule::Schedule;
-
-/// Significant decimal digits of the histograms of the whole run.
-const DIGITS_TOTAL: u8 = 3;
-/// Significant decimal digits of one destination's histogram: within 1 %, in a few kilobytes.
-const DIGITS_DESTINATION: u8 = 2;
-
-/// Longer times count as this one, about 18 minutes, so that one absurd value cannot make a
-/// histogram grow without end.
-const RECORDED_MAX_NS: u64 = 1 << 40;
 
 /// What the keeper must know of a flow besides its destination.
 #[derive(Clone, Copy, Debug)]
@@ -34,54 +24,6 @@ pub struct FlowFacts {
     pub identifier: u16,
     /// The address that the flow is probed from.
     pub source: IpAddr,
-}
-
-/// A distribution of nanoseconds with exact ends.
-struct Distribution<C: Counter> {
-    histogram: Histogram<C>,
-    min_ns: u64,
-    max_ns: u64,
-}
-
-impl<C: Counter> Distribution<C> {
-    fn new(digits: u8) -> Self {
-        let histogram = Histogram::new(digits).expect("0 to 5 digits are allowed");
-        Self {
-            histogram,
-            min_ns: u64::MAX,
-            max_ns: 0,
-        }
-    }
-
-    fn record(&mut self, ns: u64) {
-        let recorded = self.histogram.record(ns.clamp(1, RECORDED_MAX_NS));
-        debug_assert!(
-            recorded.is_ok(),
-            "a histogram that resizes itself takes any value"
-        );
-        self.min_ns = self.min_ns.min(ns);
-        self.max_ns = self.max_ns.max(ns);
-    }
-
-    fn quantiles(&self) -> Quantiles {
-        if self.histogram.is_empty() {
-            return Quantiles::default();
-        }
-        let at = |quantile| {
-            self.histogram
-                .value_at_quantile(quantile)
-                .clamp(self.min_ns, self.max_ns)
-        };
-        Quantiles {
-            count: self.histogram.len(),
-            min_ns: self.min_ns,
-            p50_ns: at(0.5),
-            p90_ns: at(0.9),
-            p99_ns: at(0.99),
-            p999_ns: at(0.999),
-            max_ns: self.max_ns,
-        }
-    }
 }
 
 /// One destination's metrics.
@@ -95,7 +37,7 @@ struct Metrics {
     last_ns: Option<u64>,
     error: Option<LastError>,
     closed: bool,
-    rtt: Option<Distribution<u32>>,
+    rtt: Sparse,
     recent: VecDeque<Recent>,
 }
 
@@ -111,7 +53,7 @@ impl Metrics {
             last_ns: None,
             error: None,
             closed: false,
-            rtt: None,
+            rtt: Sparse::default(),
             recent: VecDeque::with_capacity(RECENT),
         }
     }
@@ -167,8 +109,8 @@ pub struct StatsKeeper {
     flows: Vec<Metrics>,
     totals: Counts,
     answers: AnswerCounts,
-    rtt: Distribution<u64>,
-    lag: Distribution<u64>,
+    rtt: Fine,
+    lag: Fine,
 }
 
 impl StatsKeeper {
@@ -184,8 +126,8 @@ impl StatsKeeper {
             flows,
             totals: Counts::default(),
             answers: AnswerCounts::default(),
-            rtt: Distribution::new(DIGITS_TOTAL),
-            lag: Distribution::new(DIGITS_TOTAL),
+            rtt: Fine::new(),
+            lag: Fine::new(),
         }
     }
 
@@ -332,10 +274,7 @@ impl StatsKeeper {
             (Outcome::Reply, Some(rtt_ns)) => {
                 self.rtt.record(rtt_ns);
                 metrics.last_ns = Some(rtt_ns);
-                metrics
-                    .rtt
-                    .get_or_insert_with(|| Distribution::new(DIGITS_DESTINATION))
-                    .record(rtt_ns);
+                metrics.rtt.record(rtt_ns);
                 metrics.remember(Recent::Reply(rtt_ns));
             }
             _ => metrics.remember(Recent::Lost),
@@ -369,10 +308,7 @@ impl StatsKeeper {
                     last_ns: metrics.last_ns,
                     error: metrics.error,
                     closed: metrics.closed,
-                    rtt: metrics
-                        .rtt
-                        .as_ref()
-                        .map_or_else(Quantiles::default, |r| r.quantiles()),
+                    rtt: metrics.rtt.quantiles(),
                     recent: metrics.recent.iter().copied().collect(),
                 })
                 .collect(),
