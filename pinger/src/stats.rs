@@ -141,6 +141,39 @@ pub enum Recent {
     Lost,
 }
 
+/// The last results of a destination, at most [`RECENT`].
+///
+/// A million of them are kept, and copied for each snapshot, so they are small and in one piece.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct History {
+    /// A ring of round trips, nanoseconds, which are only drawn; below zero where there was none.
+    rtts_ns: [f32; RECENT],
+    len: u8,
+    /// Where the next one goes.
+    next: u8,
+}
+
+impl History {
+    /// Adds the newest; the oldest goes when there are too many.
+    pub fn push(&mut self, recent: Recent) {
+        self.rtts_ns[usize::from(self.next)] = match recent {
+            Recent::Reply(rtt_ns) => rtt_ns as f32,
+            Recent::Lost => -1.0,
+        };
+        self.next = (self.next + 1) % RECENT as u8;
+        self.len = (self.len + 1).min(RECENT as u8);
+    }
+
+    /// Oldest first; round trips to seven digits.
+    pub fn iter(&self) -> impl Iterator<Item = Recent> + '_ {
+        let first = usize::from(self.next) + RECENT - usize::from(self.len);
+        (first..first + usize::from(self.len)).map(|at| match self.rtts_ns[at % RECENT] {
+            rtt_ns if rtt_ns < 0.0 => Recent::Lost,
+            rtt_ns => Recent::Reply(rtt_ns as u64),
+        })
+    }
+}
+
 /// One destination as a snapshot shows it.
 #[derive(Clone, Debug)]
 pub struct DestinationStats {
@@ -158,8 +191,8 @@ pub struct DestinationStats {
     pub closed: bool,
     /// Round trips of the replies of the whole run; errors have none here.
     pub rtt: Quantiles,
-    /// The last results, oldest first, at most [`RECENT`].
-    pub recent: Vec<Recent>,
+    /// The last results.
+    pub recent: History,
 }
 
 impl DestinationStats {

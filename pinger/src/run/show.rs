@@ -22,6 +22,13 @@ const COMMAND_ENV: &str = "PINGER_COMMAND";
 /// The longest sleep between two looks at signals and notices.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Updates may take one part in this many of the time: a snapshot of very many destinations keeps
+/// the gatherer from its work, and what arrives meanwhile waits in the ring buffer.
+const UPDATE_SHARE: u32 = 5;
+
+/// A screen that stands still for longer than this looks dead.
+const PERIOD_MAX: Duration = Duration::from_secs(2);
+
 /// Tells the user something before the view is there.
 pub(super) fn say(level: Level, text: &str) {
     // A closed stderr leaves nobody to tell.
@@ -48,6 +55,19 @@ fn half_open(count: u64) -> String {
          slowly, or look at the sender's lateness",
         counted(count.into(), "connection")
     )
+}
+
+/// The time between updates of which one took `taken`: at most one part in [`UPDATE_SHARE`] goes
+/// into them, unless that is rarer than once in [`PERIOD_MAX`].
+fn stretched(period: Duration, taken: Duration) -> Duration {
+    period.max((taken * UPDATE_SHARE).min(PERIOD_MAX))
+}
+
+/// The next turn of a period, in step with the one that was `due`, and behind `now`.
+fn next_turn(due: Instant, period: Duration, now: Instant) -> Instant {
+    let late = now.saturating_duration_since(due);
+    let turns = late.as_nanos() / period.as_nanos().max(1) + 1;
+    due + period * u32::try_from(turns).unwrap_or(u32::MAX)
 }
 
 /// What is shown, and what for.
@@ -125,7 +145,8 @@ impl Show {
 
     /// Shows the run while it lasts. Returns whether it was told to end at once.
     fn watch(&mut self, threads: &Threads, store: Option<&Store>, watch: &Watch) -> bool {
-        let mut due = Instant::now();
+        // In step with the start, so that lines a second apart are of different seconds.
+        let mut due = threads.begins();
         loop {
             let asked = watch.count() + self.quits + u32::from(self.failed.is_some());
             if asked >= 1 {
@@ -139,8 +160,11 @@ impl Show {
             }
             self.pass_on(threads, store);
             if Instant::now() >= due {
-                due = Instant::now() + self.view.period();
+                let begun = Instant::now();
                 self.update(threads);
+                let ended = Instant::now();
+                let period = stretched(self.view.period(), ended - begun);
+                due = next_turn(due, period, ended);
             }
             let wait = due.saturating_duration_since(Instant::now()).min(LOOK);
             let polled = self.view.poll(wait);
@@ -233,6 +257,43 @@ impl Show {
             // Whoever read the output has seen enough: that is no failure.
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(RunError::View(error)),
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates_stay_in_step_whatever_they_take() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        for (due_ms, ended_ms, next_ms) in [
+            (0, 0, 1000),
+            (1000, 1003, 2000),
+            (1000, 1999, 2000),
+            // Turns that are over are left out, not caught up with.
+            (1000, 2000, 3000),
+            (1000, 5500, 6000),
+            // Shown before its time.
+            (1000, 900, 2000),
+        ] {
+            let next = next_turn(start + ms(due_ms), ms(1000), start + ms(ended_ms));
+            assert_eq!(next - start, ms(next_ms), "due {due_ms}, ended {ended_ms}");
+        }
+    }
+
+    #[test]
+    fn long_updates_are_made_less_often() {
+        let ms = Duration::from_millis;
+        for (period_ms, taken_ms, expected_ms) in [
+            (250, 10, 250),
+            (250, 100, 500),
+            (250, 900, 2000),
+            (5000, 900, 5000),
+        ] {
+            assert_eq!(stretched(ms(period_ms), ms(taken_ms)), ms(expected_ms));
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The keeper itself: notes and events in, metrics and results out.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use pinger_ebpf::parse::{ICMP_ECHO_REPLY, ICMP6_ECHO_REPLY};
 
 use super::distribution::{Fine, Sparse};
 use super::{
-    AnswerCounts, Counts, DestinationStats, LastError, RECENT, Recent, RowCounts, Snapshot,
+    AnswerCounts, Counts, DestinationStats, History, LastError, Recent, RowCounts, Snapshot,
 };
 use crate::destination::{Destination, FlowIndex, Protocol, Ttl};
 use crate::engine::{End, Note};
@@ -38,7 +37,7 @@ struct Metrics {
     error: Option<LastError>,
     closed: bool,
     rtt: Sparse,
-    recent: VecDeque<Recent>,
+    recent: History,
 }
 
 impl Metrics {
@@ -54,7 +53,7 @@ impl Metrics {
             error: None,
             closed: false,
             rtt: Sparse::default(),
-            recent: VecDeque::with_capacity(RECENT),
+            recent: History::default(),
         }
     }
 
@@ -93,13 +92,6 @@ impl Metrics {
     /// Whether the destination itself says that the port is closed: that is its reply.
     fn is_closed(&self, answer: &Answer) -> bool {
         answer.is_closed_port(self.protocol, self.address)
-    }
-
-    fn remember(&mut self, recent: Recent) {
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(recent);
     }
 }
 
@@ -275,9 +267,9 @@ impl StatsKeeper {
                 self.rtt.record(rtt_ns);
                 metrics.last_ns = Some(rtt_ns);
                 metrics.rtt.record(rtt_ns);
-                metrics.remember(Recent::Reply(rtt_ns));
+                metrics.recent.push(Recent::Reply(rtt_ns));
             }
-            _ => metrics.remember(Recent::Lost),
+            _ => metrics.recent.push(Recent::Lost),
         }
     }
 
@@ -309,7 +301,7 @@ impl StatsKeeper {
                     error: metrics.error,
                     closed: metrics.closed,
                     rtt: metrics.rtt.quantiles(),
-                    recent: metrics.recent.iter().copied().collect(),
+                    recent: metrics.recent,
                 })
                 .collect(),
         }

@@ -340,7 +340,7 @@ fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{Counts, Quantiles};
+    use crate::stats::{Counts, History, Quantiles};
 
     fn destination(name: &str, lost: u64, last_ns: Option<u64>) -> DestinationStats {
         let reply = u64::from(last_ns.is_some());
@@ -362,7 +362,7 @@ mod tests {
                 p50_ns,
                 ..Quantiles::default()
             },
-            recent: Vec::new(),
+            recent: History::default(),
         }
     }
 

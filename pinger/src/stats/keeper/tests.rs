@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::destination::Protocol;
+use crate::stats::RECENT;
 
 const MS: u64 = 1_000_000;
 const START_NS: u64 = 1000 * MS;
@@ -98,7 +99,7 @@ fn a_reply_is_a_result_with_all_its_times() {
         (one.counts.reply, one.counts.mismatch, one.last_ns),
         (1, 1, Some(900))
     );
-    assert_eq!(one.recent, [Recent::Reply(900)]);
+    assert!(one.recent.iter().eq([Recent::Reply(900)]));
     assert_eq!(
         (
             snapshot.rtt.min_ns,
@@ -313,7 +314,15 @@ fn the_sparkline_keeps_the_newest() {
     }
     let snapshot = keeper.snapshot(&Outside::default(), true);
     let newest: Vec<_> = (4..=RECENT as u64 + 3).map(Recent::Reply).collect();
-    assert_eq!(snapshot.destinations[1].recent, newest);
+    let shown: Vec<_> = snapshot.destinations[1].recent.iter().collect();
+    assert_eq!(shown, newest);
+
+    keeper.note(Note::Sent { flow: FLOW });
+    keeper.note(ended(End::Lost));
+    let snapshot = keeper.snapshot(&Outside::default(), true);
+    let shown: Vec<_> = snapshot.destinations[1].recent.iter().collect();
+    assert_eq!((shown.len(), shown[RECENT - 1]), (RECENT, Recent::Lost));
+    assert_eq!(shown[..RECENT - 1], newest[1..]);
 }
 
 proptest! {

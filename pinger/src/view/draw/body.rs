@@ -157,9 +157,10 @@ fn draw_recent(
     buffer: &mut Buffer,
     theme: Theme,
 ) {
-    let count = destination.recent.len().min(width);
+    let recent: Vec<_> = destination.recent.iter().collect();
+    let count = recent.len().min(width);
     let first = x + (width - count) as u16;
-    for (x, symbol) in (first..).zip(spark::bars(&destination.recent, width)) {
+    for (x, symbol) in (first..).zip(spark::bars(&recent, width)) {
         let style = if symbol == spark::LOST {
             theme.mood(Mood::Alarm)
         } else {

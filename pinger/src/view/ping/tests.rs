@@ -3,7 +3,7 @@ use pinger_ebpf::layout::AnswerKind;
 use super::super::testing;
 use super::*;
 use crate::destination::{FlowIndex, Protocol};
-use crate::stats::Counts;
+use crate::stats::{Counts, History};
 
 fn destination(name: &str, address: &str) -> Destination {
     let address: IpAddr = address.parse().unwrap();
@@ -234,7 +234,7 @@ fn the_end_is_a_summary_per_destination() {
         error: None,
         closed: false,
         rtt,
-        recent: Vec::new(),
+        recent: History::default(),
     };
     let replies = Counts {
         sent: 5,
