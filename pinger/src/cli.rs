@@ -219,7 +219,7 @@ pub struct ExpertArgs {
     #[arg(long)]
     pub flood: bool,
     /// Probes sent in one go, 1 to 256: more is faster, but adds up to their sending time to the
-    /// round trips [default: 1, with --flood 32]
+    /// round trips [default: 1, with --flood 8]
     #[arg(long, value_name = "N", value_parser = value::batch)]
     pub batch: Option<u32>,
     /// Pin the sender to this CPU, counted from 0 [default: the last one]
