@@ -157,7 +157,10 @@ fn refused_rows_are_counted_and_the_others_flow() {
     let notices: Vec<String> = store.notices().try_iter().collect();
     assert_eq!(notices.len(), 1, "said once: {notices:?}");
     assert!(notices[0].contains("refused 5 rows"), "{notices:?}");
+    let sender = store.sender();
     let counts = store.close(&Counts::default(), PATIENCE);
+    let reason = sender.last_loss().expect("rows were dropped");
+    assert!(reason.contains("VIOLATED_CONSTRAINT"), "{reason}");
     assert_eq!(
         counts,
         RowCounts {
@@ -209,6 +212,11 @@ fn a_dead_engine_loses_no_count() {
             spooled: 0,
             dropped: 10 * offered
         }
+    );
+    let reason = sender.last_loss().expect("rows were dropped");
+    assert!(
+        reason.to_lowercase().contains("refused"),
+        "the store's word: {reason}"
     );
     sender.offer(batch(run, 99, 10));
     assert_eq!(
@@ -370,6 +378,17 @@ impl Server {
             .expect("PINGER_BIN runs");
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stderr).expect("text")
+    }
+}
+
+#[test]
+fn a_fresh_directory_gets_its_schema_and_is_told_so_once() {
+    let home = Home::new();
+    home.embedded();
+    for done in ["created, version", "already, nothing to do"] {
+        let output = home.pinger(&["schema", "apply"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains(done), "{said}");
     }
 }
 

@@ -304,6 +304,7 @@ mod tests {
     fn a_run_of_nothing_is_all_zeros() {
         let summary = Summary {
             snapshot: Arc::default(),
+            rows_lost: None,
             sending: Duration::ZERO,
             command: String::new(),
             suggestions: Vec::new(),

@@ -265,6 +265,7 @@ fn the_end_is_a_summary_per_destination() {
             ],
             ..Snapshot::default()
         }),
+        rows_lost: None,
         sending: Duration::from_millis(4005),
         command: String::new(),
         suggestions: Vec::new(),
