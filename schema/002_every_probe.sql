@@ -128,15 +128,17 @@ LEFT ANY JOIN (SELECT id, name FROM sources FINAL) AS s ON s.id = w.source
 ORDER BY loss_percent DESC, rtt_p99_ms DESC
 COMMENT 'The last five minutes, worst destination first';
 
--- An outage is three or more probes in a row without a reply; fewer are packet loss. Sequences
--- of a run and destination have no gaps, so a row of misses is where sequence minus rank among
--- the misses stays the same: only the misses are sorted. The end is one interval after the last
--- miss, which is when the probe was due that a reply came to.
+-- An outage is three or more probes in a row without a reply; fewer are packet loss. Only a reply
+-- ends one: rounds that the prober skipped leave gaps in the sequences, and a failed send says
+-- nothing of the destination, so both are passed over. An outage lasts until the
+-- probe was due that a reply came to, or while there is none, one interval longer than its last
+-- miss. Arrays, because a window function takes twice as long: 2 s here for 5,000,000 results.
 CREATE OR REPLACE VIEW outages AS
+WITH if(o.is_last, addNanoseconds(o.last, d.interval), o.next_reply) AS until
 SELECT
     o.first AS start,
-    if(ongoing, NULL, addNanoseconds(o.last, o.interval_ns)) AS end,
-    round((toUnixTimestamp64Nano(o.last) - toUnixTimestamp64Nano(o.first) + o.interval_ns) / 1e9, 3) AS seconds,
+    if(ongoing, NULL, until) AS end,
+    round((toUnixTimestamp64Nano(until) - toUnixTimestamp64Nano(o.first)) / 1e9, 3) AS seconds,
     if(d.name = '', toString(o.destination), d.name) AS name,
     replaceOne(toString(d.address), '::ffff:', '') AS address,
     if(s.name = '', toString(o.source), s.name) AS source,
@@ -144,42 +146,61 @@ SELECT
     o.lost AS lost,
     o.probes - o.lost AS error,
     -- A killed run never ends in `runs`: what is a minute old is not going on.
-    o.last_sequence = l.last_sequence AND r.ended IS NULL
-        AND addNanoseconds(o.last, o.interval_ns) >= now64(9) - INTERVAL 1 MINUTE AS ongoing,
+    o.is_last AND r.ended IS NULL AND until >= now64(9) - INTERVAL 1 MINUTE AS ongoing,
     o.run AS run,
     o.destination AS destination
 FROM
 (
     SELECT
-        run,
-        source,
-        destination,
-        min(time_due) AS first,
-        max(time_due) AS last,
-        max(sequence) AS last_sequence,
-        count() AS probes,
-        countIf(outcome = 'lost') AS lost,
-        intDiv(toUnixTimestamp64Nano(last) - toUnixTimestamp64Nano(first), probes - 1) AS interval_ns
+        run, source, destination,
+        fromUnixTimestamp64Nano(found.1, 'UTC') AS first,
+        fromUnixTimestamp64Nano(found.2, 'UTC') AS last,
+        fromUnixTimestamp64Nano(found.3, 'UTC') AS next_reply,
+        found.3 = 0 AS is_last,
+        found.4 AS probes,
+        found.5 AS lost
     FROM
     (
+        -- A probe is one number, so that sorting is cheap: when it was due, and above 0 in the last
+        -- two bits if it was missed. Each piece is a reply with the misses behind it; before the
+        -- first reply there is none.
         SELECT
-            run, source, destination, sequence, time_due, outcome,
-            sequence - row_number() OVER (PARTITION BY run, source, destination ORDER BY sequence) AS island
+            run, source, destination,
+            arraySplit(
+                probe -> bitAnd(probe, 3) = 0,
+                arraySort(groupArray(toUnixTimestamp64Nano(time_due) * 4 + multiIf(outcome = 'reply', 0, outcome = 'lost', 1, 2)))
+            ) AS pieces,
+            arrayJoin(arrayFilter(
+                island -> island.4 >= 3,
+                arrayMap(
+                    (piece, next) -> (
+                        -- The first miss, the last one, the reply behind it or 0, and counts.
+                        bitShiftRight(arrayFirst(probe -> bitAnd(probe, 3) > 0, piece), 2),
+                        bitShiftRight(piece[-1], 2),
+                        bitShiftRight(next[1], 2),
+                        length(piece) - (bitAnd(piece[1], 3) = 0),
+                        countEqual(arrayMap(probe -> bitAnd(probe, 3), piece), 1)
+                    ),
+                    pieces,
+                    arrayPushBack(arrayPopFront(pieces), CAST([], 'Array(Int64)'))
+                )
+            )) AS found
         FROM results
-        WHERE outcome IN ('error', 'lost') AND hops = 0
+        WHERE outcome IN ('reply', 'error', 'lost') AND hops = 0
+            -- Most have too few misses for an outage.
+            AND (run, source, destination) IN
+            (
+                SELECT run, source, destination
+                FROM results
+                WHERE outcome IN ('error', 'lost') AND hops = 0
+                GROUP BY run, source, destination
+                HAVING count() >= 3
+            )
+        GROUP BY run, source, destination
     )
-    GROUP BY run, source, destination, island
-    HAVING probes >= 3
 ) AS o
-LEFT ANY JOIN
-(
-    SELECT run, source, destination, max(sequence) AS last_sequence
-    FROM results
-    WHERE hops = 0
-    GROUP BY run, source, destination
-) AS l ON l.run = o.run AND l.source = o.source AND l.destination = o.destination
 LEFT ANY JOIN (SELECT run, source, ended FROM runs FINAL) AS r ON r.run = o.run AND r.source = o.source
-LEFT ANY JOIN (SELECT id, name, address FROM destinations FINAL) AS d ON d.id = o.destination
+LEFT ANY JOIN (SELECT id, name, address, interval FROM destinations FINAL) AS d ON d.id = o.destination
 LEFT ANY JOIN (SELECT id, name FROM sources FINAL) AS s ON s.id = o.source
 ORDER BY start DESC
 COMMENT 'Three or more probes in a row without a reply: from when to when, and who saw it';

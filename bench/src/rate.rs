@@ -64,7 +64,7 @@ pub(crate) fn table() -> Table {
         cases: vec![
             flood(IPV4, Family::V4, &[]),
             case(IPV4, "fping", FLOOD, burst(Family::V4)),
-            flood("flood, batch 8", Family::V4, &["--batch", "8"]),
+            flood("flood, batch 32", Family::V4, &["--batch", "32"]),
             flood("flood, batch 1", Family::V4, &["--batch", "1"]),
             case(
                 "flood, embedded store",

@@ -94,7 +94,7 @@ pub struct ProbeArgs {
     #[arg(short, long, value_name = "FILE", display_order = 1, help_heading = help::WHAT)]
     pub file: Option<PathBuf>,
     /// icmp: echo; tcp: a SYN, taken back when it is answered; udp: a datagram, answered by an
-    /// echo service or, from a closed port, by an error [default: icmp]
+    /// echo service or by a closed port [default: icmp]
     #[arg(long, value_name = "PROTOCOL", display_order = 2, value_parser = value::protocol,
         help_heading = help::WHAT)]
     pub protocol: Option<ProtocolName>,
@@ -219,7 +219,7 @@ pub struct ExpertArgs {
     #[arg(long)]
     pub flood: bool,
     /// Probes sent in one go, 1 to 256: more is faster, but adds up to their sending time to the
-    /// round trips [default: 1, with --flood 32]
+    /// round trips [default: 1, with --flood 8]
     #[arg(long, value_name = "N", value_parser = value::batch)]
     pub batch: Option<u32>,
     /// Pin the sender to this CPU, counted from 0 [default: the last one]

@@ -21,6 +21,9 @@ use pinger::store::sql::SqlOptions;
 /// The command line or the config file is wrong.
 const EXIT_USAGE: u8 = 2;
 
+/// The run went as asked for, but results are missing from the store.
+const EXIT_ROWS_LOST: u8 = 3;
+
 /// The most bytes of a config file or destination list: a million long names fit.
 const TEXT_LEN_MAX: u64 = 64 << 20;
 
@@ -187,6 +190,7 @@ fn answer_clap(error: &clap::Error) -> ExitCode {
 fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     Ok(match pinger::run::run(options)? {
         Ended::Well => ExitCode::SUCCESS,
+        Ended::RowsLost => ExitCode::from(EXIT_ROWS_LOST),
         Ended::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
     })
 }

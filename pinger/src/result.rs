@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use pinger_ebpf::layout::AnswerKind;
 
-use crate::destination::FlowIndex;
+use crate::destination::{FlowIndex, Protocol};
 
 /// How a probe ended, or what else came of it.
 ///
@@ -15,7 +15,7 @@ use crate::destination::FlowIndex;
 pub enum Outcome {
     /// The destination answered in time.
     Reply = 1,
-    /// An ICMP error came instead.
+    /// An ICMP error came instead; but that of a closed UDP port is its reply.
     Error = 2,
     /// Nothing came before the timeout.
     Lost = 3,
@@ -78,6 +78,23 @@ pub struct Answer {
     pub traffic_class: Option<u8>,
     /// Offset of the first payload byte that was not what had been sent.
     pub mismatch_at: Option<u16>,
+}
+
+impl Answer {
+    /// Whether `destination` itself says that the probed port is closed: by a RST (RFC 9293), or
+    /// by port unreachable (RFC 1122 section 3.2.2.1, RFC 4443 section 3.1), which is how a host
+    /// answers UDP. The same of a router or a firewall says nothing of the destination.
+    pub fn is_closed_port(&self, protocol: Protocol, destination: IpAddr) -> bool {
+        let port_unreachable = match protocol {
+            Protocol::Tcp | Protocol::Tcp6 => return self.kind == Some(AnswerKind::Reset),
+            Protocol::Udp => (3, 3),
+            Protocol::Udp6 => (1, 4),
+            Protocol::Icmp | Protocol::Icmp6 => return false,
+        };
+        self.kind == Some(AnswerKind::IcmpError)
+            && (self.icmp_type, self.icmp_code) == port_unreachable
+            && self.responder == destination
+    }
 }
 
 /// One result: a row to be.

@@ -99,6 +99,8 @@ pub enum RunError {
 pub enum Ended {
     /// By itself, or as asked for.
     Well,
+    /// As above, but not all results could be stored.
+    RowsLost,
     /// At once, because it was asked for twice.
     Interrupted,
 }

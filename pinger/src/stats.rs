@@ -5,6 +5,7 @@
 //! [`ProbeResult`](crate::result::ProbeResult) for each probe's end and each late or duplicate answer, and [`Snapshot`]s of everything. It never
 //! waits, and nothing else changes a metric.
 
+mod distribution;
 mod keeper;
 
 use std::net::IpAddr;
@@ -28,7 +29,7 @@ pub struct Counts {
     pub sent: u64,
     /// Probes answered in time.
     pub reply: u64,
-    /// Probes answered by an ICMP error.
+    /// Probes answered by an ICMP error, other than a closed UDP port's own.
     pub error: u64,
     /// Probes without an answer before their timeout.
     pub lost: u64,
@@ -84,7 +85,7 @@ pub struct AnswerCounts {
     pub syn_ack: u64,
     /// TCP segments with RST: closed ports.
     pub reset: u64,
-    /// ICMP errors, this host's own included.
+    /// ICMP errors: those of closed UDP ports, which are replies, and this host's own included.
     pub icmp_error: u64,
 }
 
@@ -140,6 +141,39 @@ pub enum Recent {
     Lost,
 }
 
+/// The last results of a destination, at most [`RECENT`].
+///
+/// A million of them are kept, and copied for each snapshot, so they are small and in one piece.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct History {
+    /// A ring of round trips, nanoseconds, which are only drawn; below zero where there was none.
+    rtts_ns: [f32; RECENT],
+    len: u8,
+    /// Where the next one goes.
+    next: u8,
+}
+
+impl History {
+    /// Adds the newest; the oldest goes when there are too many.
+    pub fn push(&mut self, recent: Recent) {
+        self.rtts_ns[usize::from(self.next)] = match recent {
+            Recent::Reply(rtt_ns) => rtt_ns as f32,
+            Recent::Lost => -1.0,
+        };
+        self.next = (self.next + 1) % RECENT as u8;
+        self.len = (self.len + 1).min(RECENT as u8);
+    }
+
+    /// Oldest first; round trips to seven digits.
+    pub fn iter(&self) -> impl Iterator<Item = Recent> + '_ {
+        let first = usize::from(self.next) + RECENT - usize::from(self.len);
+        (first..first + usize::from(self.len)).map(|at| match self.rtts_ns[at % RECENT] {
+            rtt_ns if rtt_ns < 0.0 => Recent::Lost,
+            rtt_ns => Recent::Reply(rtt_ns as u64),
+        })
+    }
+}
+
 /// One destination as a snapshot shows it.
 #[derive(Clone, Debug)]
 pub struct DestinationStats {
@@ -153,10 +187,12 @@ pub struct DestinationStats {
     pub last_ns: Option<u64>,
     /// The ICMP error that ended the latest probe, if one did.
     pub error: Option<LastError>,
+    /// Whether the latest probe's answer was that its port is closed.
+    pub closed: bool,
     /// Round trips of the replies of the whole run; errors have none here.
     pub rtt: Quantiles,
-    /// The last results, oldest first, at most [`RECENT`].
-    pub recent: Vec<Recent>,
+    /// The last results.
+    pub recent: History,
 }
 
 impl DestinationStats {

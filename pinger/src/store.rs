@@ -166,7 +166,10 @@ async fn register(
 /// When the store cannot be used, or has a schema that this program does not know.
 pub fn apply_schema(options: &StoreOptions) -> Result<schema::Applied, StoreError> {
     let session = Session::open(options, Sharing::Guest)?;
-    session.block_on(schema::apply(session.connection()))
+    match session.applied() {
+        Some(applied) => Ok(applied),
+        None => session.block_on(schema::apply(session.connection())),
+    }
 }
 
 /// Wall clock nanoseconds since 1970.

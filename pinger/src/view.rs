@@ -119,6 +119,8 @@ pub enum SnapshotDetail {
 pub struct Summary {
     /// The last state, always with all destinations; nothing changes any more.
     pub snapshot: Arc<Snapshot>,
+    /// Why results were not stored, if some were not: the store's last word on it.
+    pub rows_lost: Option<String>,
     /// How long probes were sent: without the wait for the last answers and rows.
     pub sending: Duration,
     /// What runs a query from the shell, such as `cargo xtask sql`.
@@ -220,6 +222,16 @@ pub fn default_format() -> Format {
         Format::Live
     } else {
         Format::Plain
+    }
+}
+
+/// Text as one word for a shell, as it is where that needs no quotes.
+pub(crate) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        summary::shell_quoted(text)
     }
 }
 

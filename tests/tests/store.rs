@@ -157,7 +157,10 @@ fn refused_rows_are_counted_and_the_others_flow() {
     let notices: Vec<String> = store.notices().try_iter().collect();
     assert_eq!(notices.len(), 1, "said once: {notices:?}");
     assert!(notices[0].contains("refused 5 rows"), "{notices:?}");
+    let sender = store.sender();
     let counts = store.close(&Counts::default(), PATIENCE);
+    let reason = sender.last_loss().expect("rows were dropped");
+    assert!(reason.contains("VIOLATED_CONSTRAINT"), "{reason}");
     assert_eq!(
         counts,
         RowCounts {
@@ -209,6 +212,11 @@ fn a_dead_engine_loses_no_count() {
             spooled: 0,
             dropped: 10 * offered
         }
+    );
+    let reason = sender.last_loss().expect("rows were dropped");
+    assert!(
+        reason.to_lowercase().contains("refused"),
+        "the store's word: {reason}"
     );
     sender.offer(batch(run, 99, 10));
     assert_eq!(
@@ -370,6 +378,17 @@ impl Server {
             .expect("PINGER_BIN runs");
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stderr).expect("text")
+    }
+}
+
+#[test]
+fn a_fresh_directory_gets_its_schema_and_is_told_so_once() {
+    let home = Home::new();
+    home.embedded();
+    for done in ["created, version", "already, nothing to do"] {
+        let output = home.pinger(&["schema", "apply"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains(done), "{said}");
     }
 }
 
@@ -655,6 +674,58 @@ fn views_answer_everyday_questions() {
 
     paths_are_queries(&home);
     every_query_of_the_cookbook_runs(&home);
+    store.close(&Counts::default(), PATIENCE);
+}
+
+#[test]
+fn only_replies_end_an_outage() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(200));
+    let store = open(&home.embedded(), run).expect("the engine starts");
+    let keys = keys(run);
+    let row = |sequence, outcome| {
+        let answer = match outcome {
+            Outcome::Reply => answer(2_000_000, "192.0.2.4"),
+            _ => None,
+        };
+        result(sequence, outcome, answer)
+    };
+    let mut rows = Vec::new();
+    for sequence in 0..100 {
+        // Gone from 20 on for 30 seconds in which every third round was skipped; then a late
+        // answer and a duplicate, which end nothing; two misses that are no outage; then an
+        // outage of three probes with failed sends among them.
+        let first = match sequence {
+            20..50 if sequence % 3 == 0 => continue,
+            20..50 | 60..=61 | 70 | 72 | 74 => Outcome::Lost,
+            71 | 73 => Outcome::SendFailed,
+            _ => Outcome::Reply,
+        };
+        rows.push(keys.row(121, &row(sequence, first)));
+        // Never there, and an error once: its outage has no reply on either side.
+        let second = match sequence {
+            7 => Outcome::Error,
+            _ => Outcome::Lost,
+        };
+        rows.push(keys.row(u64::MAX - 1, &row(sequence, second)));
+    }
+    rows.push(keys.row(121, &row(31, Outcome::Late)));
+    rows.push(keys.row(121, &row(34, Outcome::Duplicate)));
+    let count = rows.len() as u64;
+    store.sender().offer(Batch {
+        token: "t".to_owned(),
+        rows,
+    });
+    await_that("it is written", || store.counts() == all_written(count));
+    let outages = "SELECT name, seconds, probes, lost, error, \
+         intDiv(toUnixTimestamp64Nano(start) - run, 1000000000) AS first \
+         FROM outages ORDER BY name, first FORMAT TSV";
+    assert_eq!(
+        home.sql(outages),
+        "2001:db8::4\t100\t90\t89\t1\t0\n\
+         host1.example.com\t30\t20\t20\t0\t20\n\
+         host1.example.com\t5\t3\t3\t0\t70\n"
+    );
     store.close(&Counts::default(), PATIENCE);
 }
 

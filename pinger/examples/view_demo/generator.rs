@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lib::stats::{
-    AnswerCounts, Counts, DestinationStats, Quantiles, RECENT, Recent, RowCounts, Snapshot,
+    AnswerCounts, Counts, DestinationStats, History, Quantiles, Recent, RowCounts, Snapshot,
 };
 
 /// Time between two probes to a destination.
@@ -94,7 +94,7 @@ struct Invented {
     counts: Counts,
     last_ns: Option<u64>,
     rtt: Kept,
-    recent: Vec<Recent>,
+    recent: History,
 }
 
 impl Invented {
@@ -125,7 +125,7 @@ impl Invented {
             counts: Counts::default(),
             last_ns: None,
             rtt: Kept::default(),
-            recent: Vec::new(),
+            recent: History::default(),
         }
     }
 
@@ -149,9 +149,6 @@ impl Invented {
                 self.rtt.push(rtt_ns, KEPT);
             }
             None => self.counts.lost += 1,
-        }
-        if self.recent.len() == RECENT {
-            self.recent.remove(0);
         }
         self.recent.push(rtt_ns.map_or(Recent::Lost, Recent::Reply));
         rtt_ns
@@ -238,7 +235,8 @@ fn stats(destination: &Invented) -> DestinationStats {
         counts: destination.counts,
         last_ns: destination.last_ns,
         error: None,
+        closed: false,
         rtt: destination.rtt.quantiles(),
-        recent: destination.recent.clone(),
+        recent: destination.recent,
     }
 }

@@ -110,6 +110,7 @@ fn run(
     }
     Ok(Summary {
         snapshot: Arc::new(generator.snapshot()),
+        rows_lost: None,
         sending: start.elapsed(),
         command: "pinger sql".to_owned(),
         suggestions: vec![Suggestion {

@@ -26,7 +26,7 @@ First steps (as root: sending raw packets needs it):
 10us, 100ms, 1.5s, 2m, 1h, 1d.
 
 Exit codes: 0 done (Ctrl-C is a normal end), 1 failed, 2 the command line or
-the config file is wrong.";
+the config file is wrong, 3 done, but not every result could be stored.";
 
 pub(super) const AFTER_RUN: &str = "\
 Examples:
@@ -49,7 +49,8 @@ then the config file, then the default. What the command line says holds for
 every destination; destinations that it names replace those of the file.
 pinger.example.toml explains each setting of the file.
 
-Exit codes: 0 done, 1 failed, 2 the command line or the config file is wrong.";
+Exit codes: 0 done, 1 failed, 2 the command line or the config file is wrong,
+3 done, but not every result could be stored (the summary says why).";
 
 pub(super) const AFTER_PING: &str = "\
 Examples:

@@ -42,8 +42,9 @@ pub const DSCP: RangeInclusive<u64> = 0..=63;
 pub const PORT: RangeInclusive<u64> = 1..=u16::MAX as u64;
 /// Probes sent in one go unless flooding: each is stamped and kicked by itself.
 pub const BATCH_DEFAULT: u32 = 1;
-/// Probes sent in one go when flooding: one kick of AF_XDP handles 32 descriptors.
-pub const BATCH_FLOOD: u32 = 32;
+/// Probes sent in one go when flooding: more send no faster, but make round trips longer, whose
+/// median is 23 us with 8 and 84 us with 32.
+pub const BATCH_FLOOD: u32 = 8;
 /// Probes sent in one go: beyond 256 only the stamps get worse.
 pub const BATCH: RangeInclusive<u64> = 1..=256;
 /// Probes to each destination.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded, unbounded};
 use pinger_ebpf::layout::{Settings, Slot};
@@ -384,6 +384,15 @@ impl Threads {
     /// Whether all that was to be done is done.
     pub(super) fn finished(&self) -> bool {
         self.gatherer.is_finished()
+    }
+
+    /// When probing begins, which may be in a moment.
+    pub(super) fn begins(&self) -> Instant {
+        let now = Instant::now();
+        let now_ns = clock::now_ns();
+        let ahead = Duration::from_nanos(self.start_ns.saturating_sub(now_ns));
+        let past = Duration::from_nanos(now_ns.saturating_sub(self.start_ns));
+        now.checked_sub(past).unwrap_or(now) + ahead
     }
 
     /// Everything there is to show now; `None` when the gatherer has ended.

@@ -1,31 +1,20 @@
 //! The keeper itself: notes and events in, metrics and results out.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hdrhistogram::{Counter, Histogram};
 use pinger_ebpf::layout::{AnswerKind, Event, EventKind, PAYLOAD_MATCHES};
 use pinger_ebpf::parse::{ICMP_ECHO_REPLY, ICMP6_ECHO_REPLY};
 
+use super::distribution::{Fine, Sparse};
 use super::{
-    AnswerCounts, Counts, DestinationStats, LastError, Quantiles, RECENT, Recent, RowCounts,
-    Snapshot,
+    AnswerCounts, Counts, DestinationStats, History, LastError, Recent, RowCounts, Snapshot,
 };
 use crate::destination::{Destination, FlowIndex, Protocol, Ttl};
 use crate::engine::{End, Note};
 use crate::result::{Answer, Outcome, ProbeResult};
 use crate::schedule::Schedule;
-
-/// Significant decimal digits of the histograms of the whole run.
-const DIGITS_TOTAL: u8 = 3;
-/// Significant decimal digits of one destination's histogram: within 1 %, in a few kilobytes.
-const DIGITS_DESTINATION: u8 = 2;
-
-/// Longer times count as this one, about 18 minutes, so that one absurd value cannot make a
-/// histogram grow without end.
-const RECORDED_MAX_NS: u64 = 1 << 40;
 
 /// What the keeper must know of a flow besides its destination.
 #[derive(Clone, Copy, Debug)]
@@ -34,54 +23,6 @@ pub struct FlowFacts {
     pub identifier: u16,
     /// The address that the flow is probed from.
     pub source: IpAddr,
-}
-
-/// A distribution of nanoseconds with exact ends.
-struct Distribution<C: Counter> {
-    histogram: Histogram<C>,
-    min_ns: u64,
-    max_ns: u64,
-}
-
-impl<C: Counter> Distribution<C> {
-    fn new(digits: u8) -> Self {
-        let histogram = Histogram::new(digits).expect("0 to 5 digits are allowed");
-        Self {
-            histogram,
-            min_ns: u64::MAX,
-            max_ns: 0,
-        }
-    }
-
-    fn record(&mut self, ns: u64) {
-        let recorded = self.histogram.record(ns.clamp(1, RECORDED_MAX_NS));
-        debug_assert!(
-            recorded.is_ok(),
-            "a histogram that resizes itself takes any value"
-        );
-        self.min_ns = self.min_ns.min(ns);
-        self.max_ns = self.max_ns.max(ns);
-    }
-
-    fn quantiles(&self) -> Quantiles {
-        if self.histogram.is_empty() {
-            return Quantiles::default();
-        }
-        let at = |quantile| {
-            self.histogram
-                .value_at_quantile(quantile)
-                .clamp(self.min_ns, self.max_ns)
-        };
-        Quantiles {
-            count: self.histogram.len(),
-            min_ns: self.min_ns,
-            p50_ns: at(0.5),
-            p90_ns: at(0.9),
-            p99_ns: at(0.99),
-            p999_ns: at(0.999),
-            max_ns: self.max_ns,
-        }
-    }
 }
 
 /// One destination's metrics.
@@ -94,8 +35,9 @@ struct Metrics {
     counts: Counts,
     last_ns: Option<u64>,
     error: Option<LastError>,
-    rtt: Option<Distribution<u32>>,
-    recent: VecDeque<Recent>,
+    closed: bool,
+    rtt: Sparse,
+    recent: History,
 }
 
 impl Metrics {
@@ -109,13 +51,15 @@ impl Metrics {
             counts: Counts::default(),
             last_ns: None,
             error: None,
-            rtt: None,
-            recent: VecDeque::with_capacity(RECENT),
+            closed: false,
+            rtt: Sparse::default(),
+            recent: History::default(),
         }
     }
 
     /// An answer of which only the round trip survived, because the ring buffer was full: what
-    /// else the protocol implies is known, and no more.
+    /// else the protocol implies is known, and no more. An error of which nobody knows who sent it
+    /// is no destination's reply, even to UDP.
     fn bare_answer(&self, rtt_ns: u64, error: bool) -> Answer {
         let kind = match self.protocol {
             _ if error => Some(AnswerKind::IcmpError),
@@ -145,11 +89,9 @@ impl Metrics {
         }
     }
 
-    fn remember(&mut self, recent: Recent) {
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(recent);
+    /// Whether the destination itself says that the port is closed: that is its reply.
+    fn is_closed(&self, answer: &Answer) -> bool {
+        answer.is_closed_port(self.protocol, self.address)
     }
 }
 
@@ -159,8 +101,8 @@ pub struct StatsKeeper {
     flows: Vec<Metrics>,
     totals: Counts,
     answers: AnswerCounts,
-    rtt: Distribution<u64>,
-    lag: Distribution<u64>,
+    rtt: Fine,
+    lag: Fine,
 }
 
 impl StatsKeeper {
@@ -176,8 +118,8 @@ impl StatsKeeper {
             flows,
             totals: Counts::default(),
             answers: AnswerCounts::default(),
-            rtt: Distribution::new(DIGITS_TOTAL),
-            lag: Distribution::new(DIGITS_TOTAL),
+            rtt: Fine::new(),
+            lag: Fine::new(),
         }
     }
 
@@ -257,13 +199,9 @@ impl StatsKeeper {
     pub fn event(&mut self, event: &Event) -> Option<ProbeResult> {
         let flow = FlowIndex(event.flow);
         let kind = AnswerKind::from_u8(event.answer)?;
-        let outcome = match EventKind::from_u8(event.kind)? {
-            EventKind::Reply if kind == AnswerKind::IcmpError => Outcome::Error,
-            EventKind::Reply => Outcome::Reply,
-            EventKind::Duplicate => Outcome::Duplicate,
-            EventKind::Late | EventKind::Stale => Outcome::Late,
-        };
-        let ttl = self.flows.get(event.flow as usize)?.ttl;
+        let event_kind = EventKind::from_u8(event.kind)?;
+        let metrics = self.flows.get(event.flow as usize)?;
+        let ttl = metrics.ttl;
         let known = event.tx_ns > 0;
         // Of a stale answer in a flood, only the time when it came is known.
         let known_ns = if known { event.tx_ns } else { event.rx_ns };
@@ -280,6 +218,14 @@ impl StatsKeeper {
             hop_limit: Some(event.hop_limit),
             traffic_class: Some(event.traffic_class),
             mismatch_at: (event.mismatch_at != PAYLOAD_MATCHES).then_some(event.mismatch_at),
+        };
+        let outcome = match event_kind {
+            EventKind::Reply if kind == AnswerKind::IcmpError && !metrics.is_closed(&answer) => {
+                Outcome::Error
+            }
+            EventKind::Reply => Outcome::Reply,
+            EventKind::Duplicate => Outcome::Duplicate,
+            EventKind::Late | EventKind::Stale => Outcome::Late,
         };
         let result = ProbeResult {
             flow,
@@ -315,6 +261,9 @@ impl StatsKeeper {
         }
         let metrics = &mut self.flows[result.flow.0 as usize];
         metrics.error = last_error(result);
+        metrics.closed = result
+            .answer
+            .is_some_and(|answer| metrics.is_closed(&answer));
         match (
             result.outcome,
             result.answer.and_then(|answer| answer.rtt_ns),
@@ -322,13 +271,10 @@ impl StatsKeeper {
             (Outcome::Reply, Some(rtt_ns)) => {
                 self.rtt.record(rtt_ns);
                 metrics.last_ns = Some(rtt_ns);
-                metrics
-                    .rtt
-                    .get_or_insert_with(|| Distribution::new(DIGITS_DESTINATION))
-                    .record(rtt_ns);
-                metrics.remember(Recent::Reply(rtt_ns));
+                metrics.rtt.record(rtt_ns);
+                metrics.recent.push(Recent::Reply(rtt_ns));
             }
-            _ => metrics.remember(Recent::Lost),
+            _ => metrics.recent.push(Recent::Lost),
         }
     }
 
@@ -358,11 +304,9 @@ impl StatsKeeper {
                     counts: metrics.counts,
                     last_ns: metrics.last_ns,
                     error: metrics.error,
-                    rtt: metrics
-                        .rtt
-                        .as_ref()
-                        .map_or_else(Quantiles::default, |r| r.quantiles()),
-                    recent: metrics.recent.iter().copied().collect(),
+                    closed: metrics.closed,
+                    rtt: metrics.rtt.quantiles(),
+                    recent: metrics.recent,
                 })
                 .collect(),
         }

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use super::StoreError;
 use super::clickhouse::{Address, Connection};
 use super::embedded::{self, DirLock, EmbeddedOptions, Engine};
+use super::schema::{self, Applied};
 use crate::config::{StoreChoice, StoreOptions};
 
 /// The longest a guest waits for a pinger that is just starting or ending.
@@ -31,6 +32,7 @@ pub(super) struct Session {
     connection: Connection,
     runtime: Runtime,
     engine: Option<Engine>,
+    applied: Option<Applied>,
 }
 
 impl Session {
@@ -48,6 +50,7 @@ impl Session {
                     connection: Connection::new(address),
                     runtime,
                     engine: None,
+                    applied: None,
                 })
             }
             StoreChoice::Embedded => Self::open_embedded(options, sharing, runtime),
@@ -68,6 +71,7 @@ impl Session {
                         connection: *connection,
                         runtime,
                         engine: None,
+                        applied: None,
                     });
                 }
             },
@@ -78,15 +82,17 @@ impl Session {
         };
         let engine = Engine::start(&options, lock, &runtime)?;
         let connection = Connection::new(engine.address().clone());
-        if sharing == Sharing::Own {
+        let applied = if sharing == Sharing::Own {
             runtime.block_on(connection.create_database())?;
+            None
         } else {
-            runtime.block_on(super::schema::apply(&connection))?;
-        }
+            Some(runtime.block_on(schema::apply(&connection))?)
+        };
         Ok(Self {
             connection,
             runtime,
             engine: Some(engine),
+            applied,
         })
     }
 
@@ -101,6 +107,11 @@ impl Session {
     /// The connection.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// What was done about the schema, if this session began with that.
+    pub(super) fn applied(&self) -> Option<Applied> {
+        self.applied
     }
 
     /// Whether the engine is ours.

@@ -4,8 +4,8 @@
 //! the server has it; counts; notices. It never blocks those who offer batches: when the queue is
 //! full a batch is dropped and counted.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,11 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait: a server that is back is used within this.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// Why rows are dropped when the store said nothing.
+const TOO_MANY: &str = "more results came than it could write";
+const LATE: &str = "there was no time left to write them";
+const CLOSED: &str = "it was closed already";
+
 /// What goes through the queue.
 enum Message {
     Batch(Batch),
@@ -54,6 +59,16 @@ struct Counters {
     accepted: AtomicU64,
     written: AtomicU64,
     dropped: AtomicU64,
+    trouble: Mutex<Trouble>,
+}
+
+/// Why rows wait or were lost.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// What the store says at the moment; `None` while it takes rows.
+    now: Option<String>,
+    /// Why rows were dropped last.
+    dropped: Option<String>,
 }
 
 impl Counters {
@@ -72,6 +87,23 @@ impl Counters {
     fn add(counter: &AtomicU64, batch: &Batch) {
         counter.fetch_add(batch.rows.len() as u64, Ordering::AcqRel);
     }
+
+    /// Counts a batch as dropped: for what the store said, or else for `reason`.
+    fn drop_batch(&self, batch: &Batch, reason: &str) {
+        self.drop_rows(batch.rows.len() as u64, reason);
+    }
+
+    fn drop_rows(&self, rows: u64, reason: &str) {
+        self.dropped.fetch_add(rows, Ordering::AcqRel);
+        let mut trouble = self.trouble();
+        let reason = trouble.now.clone().unwrap_or_else(|| reason.to_owned());
+        trouble.dropped = Some(reason);
+    }
+
+    /// Never held for longer than a move, and a writer that panicked left it whole.
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The way into the store: never blocks, may be cloned.
@@ -87,15 +119,21 @@ impl BatchSender {
     pub fn offer(&self, batch: Batch) {
         Counters::add(&self.counters.accepted, &batch);
         if self.counts().spooled > QUEUE_ROWS {
-            return Counters::add(&self.counters.dropped, &batch);
+            return self.counters.drop_batch(&batch, TOO_MANY);
         }
-        let unsent = match self.queue.try_send(Message::Batch(batch)) {
+        let (unsent, reason) = match self.queue.try_send(Message::Batch(batch)) {
             Ok(()) => return,
-            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => message,
+            Err(TrySendError::Full(message)) => (message, TOO_MANY),
+            Err(TrySendError::Disconnected(message)) => (message, CLOSED),
         };
         if let Message::Batch(batch) = unsent {
-            Counters::add(&self.counters.dropped, &batch);
+            self.counters.drop_batch(&batch, reason);
         }
+    }
+
+    /// Why rows were dropped last, in the store's own words if it has any.
+    pub fn last_loss(&self) -> Option<String> {
+        self.counters.trouble().dropped.clone()
     }
 
     /// What became of all rows so far.
@@ -185,10 +223,9 @@ impl Writer {
         }
         // What came in behind the threads' backs while they ended has nobody to write it.
         let left = self.counts().spooled;
-        self.sender
-            .counters
-            .dropped
-            .fetch_add(left, Ordering::AcqRel);
+        if left > 0 {
+            self.sender.counters.drop_rows(left, CLOSED);
+        }
         self.counts()
     }
 }
@@ -240,6 +277,7 @@ impl Work {
             };
             let Err(error) = result else {
                 Counters::add(&self.counters.written, &batch);
+                self.counters.trouble().now = None;
                 if self.told.outage.swap(false, Ordering::Relaxed) {
                     self.tell("the store takes rows again".to_owned());
                 }
@@ -247,9 +285,13 @@ impl Work {
             };
             match Verdict::of(&error) {
                 Verdict::Refused(reason) => return self.refuse(&batch, &reason),
-                // One failure alone is an idle connection that the server closed.
-                Verdict::Retry(reason) if backoff > BACKOFF_MIN => self.tell_of_outage(&reason),
-                Verdict::Retry(_) => {}
+                Verdict::Retry(reason) => {
+                    // One failure alone is an idle connection that the server closed.
+                    if backoff > BACKOFF_MIN {
+                        self.tell_of_outage(&reason);
+                    }
+                    self.counters.trouble().now = Some(reason);
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(BACKOFF_MAX),
@@ -259,11 +301,12 @@ impl Work {
     }
 
     fn give_up(&self, batch: &Batch) {
-        Counters::add(&self.counters.dropped, batch);
+        self.counters.drop_batch(batch, LATE);
     }
 
     fn refuse(&self, batch: &Batch, reason: &str) {
-        Counters::add(&self.counters.dropped, batch);
+        self.counters.trouble().now = Some(reason.to_owned());
+        self.counters.drop_batch(batch, reason);
         if !self.told.refused.swap(true, Ordering::Relaxed) {
             self.tell(format!(
                 "ClickHouse refused {} rows (batch {}), which are lost; further ones are only \

@@ -64,7 +64,7 @@ pub struct AnswerReport {
     pub syn_ack: u64,
     /// TCP RST: the port is closed.
     pub reset: u64,
-    /// ICMP errors.
+    /// ICMP errors; those of closed UDP ports are replies.
     pub icmp_error: u64,
 }
 
@@ -304,6 +304,7 @@ mod tests {
     fn a_run_of_nothing_is_all_zeros() {
         let summary = Summary {
             snapshot: Arc::default(),
+            rows_lost: None,
             sending: Duration::ZERO,
             command: String::new(),
             suggestions: Vec::new(),

@@ -84,7 +84,9 @@ fn line(destination: &Destination, result: &ProbeResult) -> String {
         (Outcome::SendFailed, _) => format!("not sent to {who}: {number}"),
         (outcome, None) => format!("{} from {who}: {number}", outcome.name()),
         (outcome, Some(answer))
-            if outcome == Outcome::Error || answer.kind == Some(AnswerKind::IcmpError) =>
+            if outcome == Outcome::Error
+                || answer.kind == Some(AnswerKind::IcmpError)
+                    && !answer.is_closed_port(destination.protocol, destination.address) =>
         {
             let text = icmp::error_text(destination.address, answer.icmp_type, answer.icmp_code);
             let from = if answer.responder.is_unspecified() {
@@ -122,7 +124,9 @@ fn answer_line(destination: &Destination, answer: &Answer, number: &str, mark: &
     let size = destination.size;
     let mut line = match (answer.kind, destination.protocol) {
         (Some(AnswerKind::SynAck), _) => format!("{who} is open: {number}"),
-        (Some(AnswerKind::Reset), _) => format!("{who} is closed: {number}"),
+        (Some(AnswerKind::Reset | AnswerKind::IcmpError), _) => {
+            format!("{who} is closed: {number}")
+        }
         (_, Protocol::Tcp | Protocol::Tcp6) => format!("{who} answered: {number}"),
         (_, Protocol::Udp | Protocol::Udp6) => format!("{size} bytes from {who}: {number}"),
         (_, Protocol::Icmp | Protocol::Icmp6) => {

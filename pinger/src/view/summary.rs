@@ -41,7 +41,7 @@ pub(super) fn write(out: &mut impl Write, header: &RunHeader, summary: &Summary)
         )?;
     }
     write_worst(out, snapshot)?;
-    write_drops(out, snapshot)?;
+    write_drops(out, summary)?;
     write_suggestions(out, &summary.command, &summary.suggestions)?;
     out.flush()
 }
@@ -196,7 +196,8 @@ fn label(destination: &DestinationStats) -> String {
 }
 
 /// What did not go as asked, a sentence each, with what it means.
-pub(super) fn write_drops(out: &mut impl Write, snapshot: &Snapshot) -> io::Result<()> {
+pub(super) fn write_drops(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    let snapshot = &*summary.snapshot;
     let probes = |count| plural(count, "probe", "probes");
     let results = |count| plural(count, "result", "results");
     let (failed, skipped) = (snapshot.totals.send_failed, snapshot.totals.skipped);
@@ -227,8 +228,9 @@ pub(super) fn write_drops(out: &mut impl Write, snapshot: &Snapshot) -> io::Resu
         (
             dropped,
             format!(
-                "the store refused {}, or could not keep up: not stored, but counted above",
-                results(dropped)
+                "the store did not take {}, which are lost, but counted above: {}",
+                results(dropped),
+                summary.rows_lost.as_deref().unwrap_or("no reason is known")
             ),
         ),
         (
@@ -272,7 +274,7 @@ fn write_suggestions(
 }
 
 /// Text as one shell word: in double quotes where nothing in it means anything to a shell there.
-fn shell_quoted(text: &str) -> String {
+pub(super) fn shell_quoted(text: &str) -> String {
     if text.contains(['"', '$', '`', '\\', '!']) {
         format!("'{}'", text.replace('\'', r"'\''"))
     } else {

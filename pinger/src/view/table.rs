@@ -227,7 +227,8 @@ impl Table {
         for destination in destinations {
             let address = destination.address.to_string();
             let name = &destination.name;
-            self.name_width = self.name_width.max(name.chars().count());
+            let shown = name.chars().count() + closed_room(destination);
+            self.name_width = self.name_width.max(shown);
             if !destination.is_named_by_address() {
                 self.address_width = self.address_width.max(address.len());
             }
@@ -248,6 +249,18 @@ impl Table {
         for (rank, index) in ranked.iter().enumerate() {
             self.entries[*index as usize].address_rank = rank as u32;
         }
+    }
+}
+
+/// What the name of a destination whose port is closed is followed by.
+pub(super) const CLOSED: &str = " closed";
+
+/// Room for [`CLOSED`] where it may come, so that columns stay where they are when it does.
+fn closed_room(destination: &DestinationStats) -> usize {
+    if destination.parts().1.is_empty() {
+        0
+    } else {
+        CLOSED.len()
     }
 }
 
@@ -327,7 +340,7 @@ fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{Counts, Quantiles};
+    use crate::stats::{Counts, History, Quantiles};
 
     fn destination(name: &str, lost: u64, last_ns: Option<u64>) -> DestinationStats {
         let reply = u64::from(last_ns.is_some());
@@ -343,12 +356,13 @@ mod tests {
             },
             last_ns,
             error: None,
+            closed: false,
             rtt: Quantiles {
                 count: reply,
                 p50_ns,
                 ..Quantiles::default()
             },
-            recent: Vec::new(),
+            recent: History::default(),
         }
     }
 

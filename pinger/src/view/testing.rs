@@ -59,6 +59,7 @@ pub(super) fn summary(destinations: usize, intervals: usize) -> Summary {
     snapshot.forged = 1;
     snapshot.rows.dropped = 5;
     Summary {
+        rows_lost: Some("no space left on device".to_owned()),
         sending: snapshot.elapsed,
         snapshot: Arc::new(snapshot),
         command: "pinger sql".to_owned(),

@@ -177,12 +177,12 @@ impl<O: Write, E: Write> View for Trace<O, E> {
                 writeln!(self.out)?;
             }
             // What is not the network's doing must not look like it.
-            summary::write_drops(&mut self.err, &summary.snapshot)?;
+            summary::write_drops(&mut self.err, summary)?;
             return self.out.flush();
         }
         self.print()?;
         writeln!(self.out)?;
-        summary::write_drops(&mut self.out, &summary.snapshot)?;
+        summary::write_drops(&mut self.out, summary)?;
         if !summary.suggestions.is_empty() {
             let query = "SELECT time, name, reached, hops FROM paths LIMIT 10";
             writeln!(self.out, "stored: {} \"{query}\"", summary.command)?;

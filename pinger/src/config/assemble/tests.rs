@@ -184,7 +184,7 @@ fn a_flood_sends_in_batches_unless_told_otherwise() {
         flood: Some(true),
         ..command_line(&["192.0.2.1"])
     };
-    assert_eq!(run(&flood, &Settings::default()).unwrap().batch, 32);
+    assert_eq!(run(&flood, &Settings::default()).unwrap().batch, 8);
     assert_eq!(
         run(
             &Settings {

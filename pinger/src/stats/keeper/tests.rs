@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::destination::Protocol;
+use crate::stats::RECENT;
 
 const MS: u64 = 1_000_000;
 const START_NS: u64 = 1000 * MS;
@@ -21,13 +22,16 @@ fn keeper(flood: bool) -> StatsKeeper {
         size: 16,
         ..Destination::echo("192.0.2.9".parse().unwrap())
     };
-    let destinations = [destination.clone(), destination];
+    keeper_of(&[destination.clone(), destination], flood)
+}
+
+fn keeper_of(destinations: &[Destination; 2], flood: bool) -> StatsKeeper {
     let facts = FlowFacts {
         identifier: 77,
         source: "192.0.2.1".parse().unwrap(),
     };
-    let schedule = Schedule::new(&destinations, START_NS, flood);
-    StatsKeeper::new(&destinations, &[facts; 2], Arc::new(schedule))
+    let schedule = Schedule::new(destinations, START_NS, flood);
+    StatsKeeper::new(destinations, &[facts; 2], Arc::new(schedule))
 }
 
 fn event(kind: EventKind, sequence: u64, tx_ns: u64, rx_ns: u64) -> Event {
@@ -95,7 +99,7 @@ fn a_reply_is_a_result_with_all_its_times() {
         (one.counts.reply, one.counts.mismatch, one.last_ns),
         (1, 1, Some(900))
     );
-    assert_eq!(one.recent, [Recent::Reply(900)]);
+    assert!(one.recent.iter().eq([Recent::Reply(900)]));
     assert_eq!(
         (
             snapshot.rtt.min_ns,
@@ -186,12 +190,72 @@ fn an_icmp_error_is_an_end_of_its_own_and_keeps_its_time() {
 }
 
 #[test]
+fn a_closed_udp_ports_own_word_is_its_reply() {
+    let (v4, v6) = ("192.0.2.9", "2001:db8::9");
+    for (protocol, address, responder, icmp, outcome) in [
+        (Protocol::Udp, v4, v4, (3, 3), Outcome::Reply),
+        (Protocol::Udp6, v6, v6, (1, 4), Outcome::Reply),
+        // A router or a firewall says so, or something else is said, or to another protocol.
+        (Protocol::Udp, v4, "192.0.2.254", (3, 3), Outcome::Error),
+        (Protocol::Udp6, v6, "2001:db8::fe", (1, 4), Outcome::Error),
+        (Protocol::Udp, v4, v4, (3, 13), Outcome::Error),
+        (Protocol::Udp, v4, v4, (1, 4), Outcome::Error),
+        (Protocol::Udp6, v6, v6, (1, 1), Outcome::Error),
+        (Protocol::Udp6, v6, v6, (3, 3), Outcome::Error),
+        (Protocol::Tcp, v4, v4, (3, 3), Outcome::Error),
+        (Protocol::Icmp, v4, v4, (3, 3), Outcome::Error),
+    ] {
+        let address: IpAddr = address.parse().unwrap();
+        let destination = Destination {
+            protocol,
+            port: 9,
+            ..Destination::echo(address)
+        };
+        let destinations = [destination.clone(), destination];
+        let mut keeper = keeper_of(&destinations, false);
+        keeper.note(Note::Sent { flow: FLOW });
+        let mut event = event(EventKind::Reply, 2, START_NS, START_NS + 900);
+        event.answer = AnswerKind::IcmpError as u8;
+        event.responder = crate::rows::mapped(responder.parse().unwrap()).octets();
+        (event.icmp_type, event.icmp_code) = icmp;
+        let result = keeper.event(&event).unwrap();
+        let what = format!("{protocol:?} {icmp:?} of {responder}");
+        assert_eq!(result.outcome, outcome, "{what}");
+        let answer = result.answer.unwrap();
+        let said = (
+            answer.kind,
+            answer.icmp_type,
+            answer.icmp_code,
+            answer.rtt_ns,
+        );
+        assert_eq!(
+            said,
+            (Some(AnswerKind::IcmpError), icmp.0, icmp.1, Some(900))
+        );
+        let snapshot = keeper.snapshot(&Outside::default(), true);
+        let one = &snapshot.destinations[FLOW.0 as usize];
+        let replied = outcome == Outcome::Reply;
+        assert_eq!(
+            (one.closed, one.error.is_none()),
+            (replied, replied),
+            "{what}"
+        );
+        assert_eq!(
+            (one.rtt.count, one.counts.reply),
+            (replied.into(), replied.into())
+        );
+        assert_eq!(snapshot.answers.icmp_error, 1, "{what}");
+    }
+}
+
+#[test]
 fn what_a_full_ring_hides_is_not_invented() {
     for (protocol, error, kind) in [
         (Protocol::Icmp, false, Some(AnswerKind::Echo)),
         (Protocol::Udp, false, Some(AnswerKind::Datagram)),
         (Protocol::Tcp, false, None),
         (Protocol::Tcp, true, Some(AnswerKind::IcmpError)),
+        (Protocol::Udp, true, Some(AnswerKind::IcmpError)),
     ] {
         let destination = Destination {
             protocol,
@@ -250,7 +314,15 @@ fn the_sparkline_keeps_the_newest() {
     }
     let snapshot = keeper.snapshot(&Outside::default(), true);
     let newest: Vec<_> = (4..=RECENT as u64 + 3).map(Recent::Reply).collect();
-    assert_eq!(snapshot.destinations[1].recent, newest);
+    let shown: Vec<_> = snapshot.destinations[1].recent.iter().collect();
+    assert_eq!(shown, newest);
+
+    keeper.note(Note::Sent { flow: FLOW });
+    keeper.note(ended(End::Lost));
+    let snapshot = keeper.snapshot(&Outside::default(), true);
+    let shown: Vec<_> = snapshot.destinations[1].recent.iter().collect();
+    assert_eq!((shown.len(), shown[RECENT - 1]), (RECENT, Recent::Lost));
+    assert_eq!(shown[..RECENT - 1], newest[1..]);
 }
 
 proptest! {

@@ -9,6 +9,7 @@ use crate::view::columns::{self, Column, Placed};
 use crate::view::icmp;
 use crate::view::screen::Screen;
 use crate::view::spark;
+use crate::view::table::CLOSED;
 use crate::view::theme::{Mood, Theme};
 use crate::view::units::{self, Scale};
 
@@ -156,9 +157,10 @@ fn draw_recent(
     buffer: &mut Buffer,
     theme: Theme,
 ) {
-    let count = destination.recent.len().min(width);
+    let recent: Vec<_> = destination.recent.iter().collect();
+    let count = recent.len().min(width);
     let first = x + (width - count) as u16;
-    for (x, symbol) in (first..).zip(spark::bars(&destination.recent, width)) {
+    for (x, symbol) in (first..).zip(spark::bars(&recent, width)) {
         let style = if symbol == spark::LOST {
             theme.mood(Mood::Alarm)
         } else {
@@ -176,6 +178,10 @@ fn cell(
 ) -> (String, Mood) {
     let rtt = &destination.rtt;
     let ns = match column {
+        Column::Name if destination.closed => {
+            let name = columns::shorten(&destination.name, width.saturating_sub(CLOSED.len()));
+            return (format!("{name}{CLOSED}"), Mood::Warn);
+        }
         Column::Name => return (destination.name.to_string(), Mood::Plain),
         Column::Address => return (address(destination), Mood::Quiet),
         Column::Sent => return (units::count_in(destination.counts.sent, width), Mood::Plain),

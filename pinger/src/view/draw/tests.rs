@@ -174,6 +174,22 @@ fn an_error_stands_where_the_round_trips_would() {
 }
 
 #[test]
+fn a_closed_port_says_so_however_long_its_name() {
+    let mut snapshot = snapshots(3, 1, 5);
+    snapshot.destinations[0].name = "192.0.2.1 udp/9".into();
+    snapshot.destinations[1].name = "a.very.long.name.of.a.host.in.example.org tcp/443".into();
+    for closed in &mut snapshot.destinations[..2] {
+        closed.closed = true;
+    }
+    let mut screen = Screen::new(header(3));
+    screen.update(Arc::new(snapshot));
+    let text = text(&drawn(&mut screen, 120, 32, COLOUR));
+    for part in ["192.0.2.1 udp/9 closed ", "/443 closed "] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}
+
+#[test]
 fn columns_do_not_move_from_one_update_to_the_next() {
     let mut screen = Screen::new(header(50));
     let mut headings = Vec::new();

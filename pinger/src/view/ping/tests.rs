@@ -3,7 +3,7 @@ use pinger_ebpf::layout::AnswerKind;
 use super::super::testing;
 use super::*;
 use crate::destination::{FlowIndex, Protocol};
-use crate::stats::Counts;
+use crate::stats::{Counts, History};
 
 fn destination(name: &str, address: &str) -> Destination {
     let address: IpAddr = address.parse().unwrap();
@@ -196,6 +196,18 @@ fn ports_are_open_closed_or_echo() {
         (
             Protocol::Udp6,
             Some(AnswerKind::IcmpError),
+            Outcome::Reply,
+            format!("{who} is closed: {rest}"),
+        ),
+        (
+            Protocol::Udp6,
+            Some(AnswerKind::IcmpError),
+            Outcome::Duplicate,
+            format!("{who} is closed: {rest} (DUP!)"),
+        ),
+        (
+            Protocol::Tcp6,
+            Some(AnswerKind::IcmpError),
             Outcome::Error,
             format!("from 2001:db8::7: seq=1 to {who}: port unreachable time=0.1234 ms"),
         ),
@@ -220,8 +232,9 @@ fn the_end_is_a_summary_per_destination() {
         counts,
         last_ns: None,
         error: None,
+        closed: false,
         rtt,
-        recent: Vec::new(),
+        recent: History::default(),
     };
     let replies = Counts {
         sent: 5,
@@ -252,6 +265,7 @@ fn the_end_is_a_summary_per_destination() {
             ],
             ..Snapshot::default()
         }),
+        rows_lost: None,
         sending: Duration::from_millis(4005),
         command: String::new(),
         suggestions: Vec::new(),
