@@ -430,7 +430,11 @@ proptest! {
         prop_assert_eq!((event.kind, event.sequence), (EventKind::Reply as u8, sequence));
         prop_assert_eq!(event.answer, genuine.answer.kind as u8);
         prop_assert_eq!((event.responder, event.tx_ns), (genuine.answer.responder, TX_NS));
-        prop_assert_eq!(slot.state.get(), SlotState::new(SlotState::ANSWERED, sequence));
+        let tag = match genuine.answer.kind {
+            AnswerKind::SynAck => SlotState::ANSWERED_OPEN,
+            _ => SlotState::ANSWERED,
+        };
+        prop_assert_eq!(slot.state.get(), SlotState::new(tag, sequence));
         let again = told(genuine.claim(&slot, true));
         prop_assert_eq!(again, Some((EventKind::Duplicate, sequence, TX_NS)));
     }

@@ -15,7 +15,7 @@ pub(super) fn statements(sql: &str) -> Vec<&str> {
             b'/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
             b';' => {
                 if has_code {
-                    found.push(sql[start..at].trim());
+                    found.push(sql[start..at].trim_ascii());
                 }
                 start = at + 1;
                 has_code = false;
@@ -29,7 +29,7 @@ pub(super) fn statements(sql: &str) -> Vec<&str> {
         at += length;
     }
     if has_code {
-        found.push(sql[start..].trim());
+        found.push(sql[start..].trim_ascii());
     }
     found
 }
