@@ -39,6 +39,7 @@ use crate::wire::bpf::BpfError;
 use crate::wire::netlink::{InterfaceError, NetlinkError};
 use crate::wire::ports::{PortsError, ReservedPorts};
 use crate::wire::privilege::{self, PrivilegeError};
+use crate::wire::realtime::{NoSuchCpu, SenderCpu};
 use crate::wire::xsk::XskError;
 use crate::wire::{clock, realtime};
 
@@ -51,6 +52,9 @@ pub enum RunError {
     /// The process may not probe.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
+    /// The sender cannot have the CPU that was asked for.
+    #[error(transparent)]
+    Cpu(#[from] NoSuchCpu),
     /// Nothing to probe.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
@@ -114,6 +118,7 @@ fn system(step: &'static str) -> impl FnOnce(io::Error) -> RunError {
 /// [`RunError`], before the first probe leaves, except for [`RunError::View`].
 pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     privilege::check()?;
+    let cpu = choose_cpu(options)?;
     let mut resolved = resolve::resolve(&options.destinations, options.family, &mut |progress| {
         show::say(
             Level::Info,
@@ -126,7 +131,6 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
         }
     }
     // Before any other thread is made: they inherit it, the embedded store's included.
-    let cpu = realtime::choose_cpu(options.cpu);
     if let Some(cpu) = cpu {
         // Where it is the only one, there is nothing to keep off from.
         let _ = realtime::keep_off(cpu);
@@ -175,6 +179,16 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     let ended = show.run(threads, store, &watch);
     drop(ports);
     ended
+}
+
+/// The sender's CPU, if it is to have one.
+fn choose_cpu(options: &RunOptions) -> Result<Option<usize>, NoSuchCpu> {
+    let choice = realtime::choose_cpu(options.cpu)?;
+    if let SenderCpu::Shared(cpu) = choice {
+        let text = format!("another pinger sends on CPU {cpu}: probes of both will leave late");
+        show::say(Level::Warning, &text);
+    }
+    Ok(choice.number())
 }
 
 fn row_keys(options: &RunOptions, info: &RunInfo) -> RowKeys {
