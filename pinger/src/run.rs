@@ -103,6 +103,8 @@ pub enum RunError {
 pub enum Ended {
     /// By itself, or as asked for.
     Well,
+    /// By itself, or as asked for, but no reply has come to any probe.
+    Unanswered,
     /// At once, because it was asked for twice.
     Interrupted,
 }
@@ -119,24 +121,39 @@ fn system(step: &'static str) -> impl FnOnce(io::Error) -> RunError {
 pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     privilege::check()?;
     let cpu = choose_cpu(options)?;
-    let mut resolved = resolve::resolve(&options.destinations, options.family, &mut |progress| {
-        show::say(
-            Level::Info,
-            &format!("looking up names: {} of {}", progress.done, progress.total),
-        );
-    })?;
-    if let Some(hops) = options.trace {
-        for destination in &mut resolved.destinations {
-            destination.ttl = Ttl::Trace(hops);
-        }
-    }
     // Before any other thread is made: they inherit it, the embedded store's included.
     if let Some(cpu) = cpu {
         // Where it is the only one, there is nothing to keep off from.
         let _ = realtime::keep_off(cpu);
     }
     let watch = Watch::start().map_err(system("watch for signals"))?;
-    let way = Way::find(options.interface.as_deref(), resolved.destinations)?;
+    let mut resolved = resolve::resolve(&options.destinations, options.family, &mut |progress| {
+        show::say(
+            Level::Info,
+            &format!("looking up names: {} of {}", progress.done, progress.total),
+        );
+    })?;
+    if let Some(ended) = ended_before(&watch) {
+        return Ok(ended);
+    }
+    if let Some(hops) = options.trace {
+        for destination in &mut resolved.destinations {
+            destination.ttl = Ttl::Trace(hops);
+        }
+    }
+    let way = Way::find(
+        options.interface.as_deref(),
+        resolved.destinations,
+        &mut |done, total| {
+            show::say(
+                Level::Info,
+                &format!("looking up routes: {done} of {total}"),
+            );
+        },
+    )?;
+    if let Some(ended) = ended_before(&watch) {
+        return Ok(ended);
+    }
     for problem in resolved
         .problems
         .iter()
@@ -146,6 +163,9 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
         show::say(Level::Warning, &problem);
     }
     let (routes, silent) = way.keep()?;
+    if let Some(ended) = ended_before(&watch) {
+        return Ok(ended);
+    }
     for hop in silent {
         show::say(
             Level::Warning,
@@ -161,6 +181,9 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
         destination::identifiers(options.source.id, entropy[2], ports.ports(), &destinations);
     let machine = Machine::load(options, &way, identifiers, [entropy[0], entropy[1]])?;
     let info = run_info(&way, machine.mode(&way));
+    if let Some(ended) = ended_before(&watch) {
+        return Ok(ended);
+    }
     let store = open_store(options, &destinations, &info)?;
     let header = header(options, &way, &info, store.as_ref());
     let show = Show::open(options, header, &destinations);
@@ -179,6 +202,15 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     let ended = show.run(threads, store, &watch);
     drop(ports);
     ended
+}
+
+/// How a run ended that was asked to before it began to probe.
+fn ended_before(watch: &Watch) -> Option<Ended> {
+    match watch.count() {
+        0 => None,
+        1 => Some(Ended::Well),
+        _ => Some(Ended::Interrupted),
+    }
 }
 
 /// The sender's CPU, if it is to have one.

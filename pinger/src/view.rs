@@ -181,6 +181,10 @@ pub trait View {
         Ok(Action::None)
     }
 
+    /// Gives the terminal back, where the view has taken it, before something that may take long.
+    /// Only notices and [`finish`](Self::finish) may follow.
+    fn leave(&mut self) {}
+
     /// Shows how the run ended; nothing may follow.
     ///
     /// # Errors
@@ -221,6 +225,12 @@ pub fn default_format() -> Format {
     } else {
         Format::Plain
     }
+}
+
+/// Leaves the terminal as it was before a view took it; for a process that ends without dropping
+/// the view.
+pub(crate) fn restore_terminal() {
+    terminal::restore();
 }
 
 /// Prints a notice as a line. If standard error is gone, there is nobody to tell.

@@ -69,7 +69,7 @@ fn only_this_host_itself() {
             address,
             &[
                 "none of the destinations can be probed",
-                &format!("{address} is this host itself"),
+                &format!("{address} is not probed: it is this host itself"),
             ],
         );
     }
