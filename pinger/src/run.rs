@@ -24,14 +24,14 @@ use thiserror::Error;
 pub use self::signals::EXIT_INTERRUPTED;
 
 use self::outlets::Rows;
-use self::routes::Way;
+use self::routes::{Kept, Way};
 use self::show::Show;
 use self::signals::Watch;
 pub use self::threads::TooManySlots;
 use self::threads::{Crew, Machine};
 use crate::config::{RunOptions, StoreChoice};
 use crate::destination::{self, Destination, Ttl};
-use crate::resolve::{self, ResolveError};
+use crate::resolve::{self, ResolveError, Resolved};
 use crate::rows::RowKeys;
 use crate::store::{RunInfo, Store, StoreError};
 use crate::view::{Level, Pace, RunHeader};
@@ -127,50 +127,17 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
         let _ = realtime::keep_off(cpu);
     }
     let watch = Watch::start().map_err(system("watch for signals"))?;
-    let mut resolved = resolve::resolve(&options.destinations, options.family, &mut |progress| {
-        show::say(
-            Level::Info,
-            &format!("looking up names: {} of {}", progress.done, progress.total),
-        );
-    })?;
+    let resolved = resolve(options)?;
     if let Some(ended) = ended_before(&watch) {
         return Ok(ended);
     }
-    if let Some(hops) = options.trace {
-        for destination in &mut resolved.destinations {
-            destination.ttl = Ttl::Trace(hops);
-        }
-    }
-    let way = Way::find(
-        options.interface.as_deref(),
-        resolved.destinations,
-        &mut |done, total| {
-            show::say(
-                Level::Info,
-                &format!("looking up routes: {done} of {total}"),
-            );
-        },
-    )?;
+    let way = find_way(options, resolved)?;
     if let Some(ended) = ended_before(&watch) {
         return Ok(ended);
     }
-    for problem in resolved
-        .problems
-        .iter()
-        .map(ToString::to_string)
-        .chain(way.problems.clone())
-    {
-        show::say(Level::Warning, &problem);
-    }
-    let (routes, silent) = way.keep()?;
+    let routes = keep(&way)?;
     if let Some(ended) = ended_before(&watch) {
         return Ok(ended);
-    }
-    for hop in silent {
-        show::say(
-            Level::Warning,
-            &show::silent_hop(&hop, way.interface(hop.key.link)),
-        );
     }
     let entropy = random().map_err(system("draw random numbers"))?;
     let destinations: Arc<[_]> = way.destinations.clone().into();
@@ -202,6 +169,58 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     let ended = show.run(threads, store, &watch);
     drop(ports);
     ended
+}
+
+/// The destinations with their addresses.
+fn resolve(options: &RunOptions) -> Result<Resolved, RunError> {
+    let mut resolved = resolve::resolve(&options.destinations, options.family, &mut |progress| {
+        show::say(
+            Level::Info,
+            &format!("looking up names: {} of {}", progress.done, progress.total),
+        );
+    })?;
+    if let Some(hops) = options.trace {
+        for destination in &mut resolved.destinations {
+            destination.ttl = Ttl::Trace(hops);
+        }
+    }
+    Ok(resolved)
+}
+
+/// The way to each of them; those that have none are told.
+fn find_way(options: &RunOptions, resolved: Resolved) -> Result<Way, RunError> {
+    let progress = &mut |done, total| {
+        show::say(
+            Level::Info,
+            &format!("looking up routes: {done} of {total}"),
+        );
+    };
+    let way = Way::find(
+        options.interface.as_deref(),
+        resolved.destinations,
+        progress,
+    )?;
+    for problem in resolved
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .chain(way.problems.clone())
+    {
+        show::say(Level::Warning, &problem);
+    }
+    Ok(way)
+}
+
+/// Keeps the way current from now on; next hops that do not answer are told.
+fn keep(way: &Way) -> Result<Kept, RunError> {
+    let (routes, silent) = way.keep()?;
+    for hop in silent {
+        show::say(
+            Level::Warning,
+            &show::silent_hop(&hop, way.interface(hop.key.link)),
+        );
+    }
+    Ok(routes)
 }
 
 /// How a run ended that was asked to before it began to probe.

@@ -43,7 +43,7 @@ pub(super) fn silent_hop(hop: &HopView, interface: &str) -> String {
     format!(
         "{} on {interface} {state}: probes of {} through it count as errors until it does",
         hop.key.next_hop,
-        counted(hop.flows as u128, "destination")
+        counted(hop.flows.into(), "destination")
     )
 }
 
