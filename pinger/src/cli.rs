@@ -222,7 +222,7 @@ pub struct ExpertArgs {
     /// round trips [default: 1, with --flood 8]
     #[arg(long, value_name = "N", value_parser = value::batch)]
     pub batch: Option<u32>,
-    /// Pin the sender to this CPU, counted from 0 [default: the last one]
+    /// Pin the sender to this CPU, counted from 0 [default: the last one that no other pinger has]
     #[arg(long, value_name = "CPU", value_parser = value::cpu)]
     pub cpu: Option<usize>,
     /// Do not compare the payloads of replies with what was sent

@@ -19,6 +19,13 @@ use crate::schedule::{Cycle, Schedule, Turn};
 /// timeouts does not make the next probe late.
 const EXPIRE_MAX: usize = 64;
 
+/// The most turns that a flood passes over in one [`Engine::poll`] because their flows have no way,
+/// for the same reason.
+const PASSED_OVER_MAX: u64 = 64;
+
+/// How long a flood waits when no flow has a way: soon enough for one that comes back.
+const NO_WAY_PAUSE_NS: u64 = 1_000_000;
+
 /// What the engine tells the stats keeper. Each probe is announced once by [`Note::Sent`]; every
 /// other note but [`Note::Skipped`] ends one. Answers end the others, through the ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +107,8 @@ struct Readings {
     /// The most turns from `end` to `next`: with more, a flow would have more probes in flight
     /// than slots.
     capacity: u64,
+    /// How many turns in a row were passed over, as their flows have no way.
+    passed_over: u64,
 }
 
 impl Readings {
@@ -115,6 +124,7 @@ impl Readings {
             end: 0,
             turns,
             capacity: run * cycle.len(),
+            passed_over: 0,
         }
     }
 }
@@ -140,6 +150,8 @@ pub struct Engine<M> {
     submitted: [usize; LINKS_MAX],
     /// Of each flow; empty if none is TCP.
     halves: Vec<Half>,
+    /// When a flow without a way is tried again, of each flow; empty but in a flood without a count.
+    retries_ns: Vec<u64>,
 }
 
 /// What frames begin with and where they leave, by next hop, and each flow's next hop.
@@ -252,6 +264,8 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let queued = Vec::with_capacity(limits.batch);
         let flows = heads.flows.len();
         let has_tcp = (0..flows as u32).any(|flow| frames.is_tcp(FlowIndex(flow)));
+        let is_flood = schedule.cycles().iter().any(|cycle| cycle.interval_ns == 0);
+        let is_paced = is_flood && limits.count.is_none();
         let halves = vec![Half::default(); if has_tcp { flows } else { 0 }];
         Self {
             schedule,
@@ -268,6 +282,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             used: LinkSet::default(),
             submitted: [0; LINKS_MAX],
             halves,
+            retries_ns: vec![0; if is_paced { flows } else { 0 }],
         }
     }
 
@@ -477,6 +492,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         sink: &mut impl Sink,
     ) -> u64 {
         let mut wake_ns = u64::MAX;
+        let mut passed_over = 0;
         loop {
             let now_ns = clock();
             if !self.finished(index) {
@@ -495,10 +511,51 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
                 break;
             }
             self.readings[index].next += 1;
+            if self.must_rest(index, turn.flow, now_ns) {
+                let readings = &mut self.readings[index];
+                if readings.end + 1 == readings.next {
+                    // Nothing is in flight, and nothing is to be ended.
+                    readings.end = readings.next;
+                }
+                passed_over += 1;
+                if self.has_no_way(index) {
+                    wake_ns = now_ns + NO_WAY_PAUSE_NS;
+                    break;
+                }
+                if passed_over == PASSED_OVER_MAX {
+                    wake_ns = now_ns;
+                    break;
+                }
+                continue;
+            }
             self.probe(index, turn, clock, links, sink);
         }
         self.flush(index, links, sink);
         wake_ns
+    }
+
+    /// Whether a flow's turn in a flood is passed over: without a way nothing slows it down, so it
+    /// is tried once a timeout.
+    fn must_rest(&mut self, index: usize, flow: FlowIndex, now_ns: u64) -> bool {
+        let Some(retry_ns) = self.retries_ns.get_mut(flow.0 as usize) else {
+            return false;
+        };
+        let passed_over = &mut self.readings[index].passed_over;
+        if self.heads.of(flow).is_some() {
+            *passed_over = 0;
+            return false;
+        }
+        *passed_over += 1;
+        if now_ns < *retry_ns {
+            return true;
+        }
+        *retry_ns = now_ns + self.schedule.cycles()[index].timeout_ns;
+        false
+    }
+
+    /// Whether no flow of a cycle had a way when it was last its turn.
+    fn has_no_way(&self, index: usize) -> bool {
+        self.readings[index].passed_over >= self.schedule.cycles()[index].len()
     }
 
     /// Leaves out whole rounds where the sender is more than an interval late.

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => return run(&run_options(&args)?),
-        Command::Ping(args) => return run(&ping_options(&args)?),
+        Command::Ping(args) => return ping(&ping_options(&args)?),
         Command::Trace(args) => return run(&trace_options(&args)?),
         Command::Schema {
             action: SchemaAction::Apply(args),
@@ -186,10 +186,20 @@ fn answer_clap(error: &clap::Error) -> ExitCode {
     }
 }
 
+/// Probes until done, and fails if no reply came at all, as `ping` does.
+fn ping(options: &RunOptions) -> anyhow::Result<ExitCode> {
+    Ok(match pinger::run::run(options)? {
+        Ended::Well => ExitCode::SUCCESS,
+        Ended::Unanswered => ExitCode::FAILURE,
+        Ended::RowsLost => ExitCode::from(EXIT_ROWS_LOST),
+        Ended::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
+    })
+}
+
 /// Probes until done; a run that was told twice to end exits as an interrupted process does.
 fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     Ok(match pinger::run::run(options)? {
-        Ended::Well => ExitCode::SUCCESS,
+        Ended::Well | Ended::Unanswered => ExitCode::SUCCESS,
         Ended::RowsLost => ExitCode::from(EXIT_ROWS_LOST),
         Ended::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
     })

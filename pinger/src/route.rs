@@ -134,7 +134,7 @@ pub enum NoRoute {
     #[error("this host has no route to it; look at `ip route get {0}`")]
     Missing(IpAddr),
     /// The address is one of this host's own.
-    #[error("{0} is this host itself; pinger probes other hosts through an interface")]
+    #[error("it is this host itself; pinger probes other hosts through an interface")]
     Local(IpAddr),
     /// A broadcast address.
     #[error("{0} is a broadcast address, and many may answer one probe; name one host")]

@@ -24,14 +24,14 @@ use thiserror::Error;
 pub use self::signals::EXIT_INTERRUPTED;
 
 use self::outlets::Rows;
-use self::routes::Way;
+use self::routes::{Kept, Way};
 use self::show::Show;
 use self::signals::Watch;
 pub use self::threads::TooManySlots;
 use self::threads::{Crew, Machine};
 use crate::config::{RunOptions, StoreChoice};
 use crate::destination::{self, Destination, Ttl};
-use crate::resolve::{self, ResolveError};
+use crate::resolve::{self, ResolveError, Resolved};
 use crate::rows::RowKeys;
 use crate::store::{RunInfo, Store, StoreError};
 use crate::view::{Level, Pace, RunHeader};
@@ -39,6 +39,7 @@ use crate::wire::bpf::BpfError;
 use crate::wire::netlink::{InterfaceError, NetlinkError};
 use crate::wire::ports::{PortsError, ReservedPorts};
 use crate::wire::privilege::{self, PrivilegeError};
+use crate::wire::realtime::{NoSuchCpu, SenderCpu};
 use crate::wire::xsk::XskError;
 use crate::wire::{clock, realtime};
 
@@ -51,6 +52,9 @@ pub enum RunError {
     /// The process may not probe.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
+    /// The sender cannot have the CPU that was asked for.
+    #[error(transparent)]
+    Cpu(#[from] NoSuchCpu),
     /// Nothing to probe.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
@@ -101,6 +105,8 @@ pub enum Ended {
     Well,
     /// As above, but not all results could be stored.
     RowsLost,
+    /// By itself, or as asked for, but no reply has come to any probe.
+    Unanswered,
     /// At once, because it was asked for twice.
     Interrupted,
 }
@@ -116,39 +122,24 @@ fn system(step: &'static str) -> impl FnOnce(io::Error) -> RunError {
 /// [`RunError`], before the first probe leaves, except for [`RunError::View`].
 pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     privilege::check()?;
-    let mut resolved = resolve::resolve(&options.destinations, options.family, &mut |progress| {
-        show::say(
-            Level::Info,
-            &format!("looking up names: {} of {}", progress.done, progress.total),
-        );
-    })?;
-    if let Some(hops) = options.trace {
-        for destination in &mut resolved.destinations {
-            destination.ttl = Ttl::Trace(hops);
-        }
-    }
+    let cpu = choose_cpu(options)?;
     // Before any other thread is made: they inherit it, the embedded store's included.
-    let cpu = realtime::choose_cpu(options.cpu);
     if let Some(cpu) = cpu {
         // Where it is the only one, there is nothing to keep off from.
         let _ = realtime::keep_off(cpu);
     }
     let watch = Watch::start().map_err(system("watch for signals"))?;
-    let way = Way::find(options.interface.as_deref(), resolved.destinations)?;
-    for problem in resolved
-        .problems
-        .iter()
-        .map(ToString::to_string)
-        .chain(way.problems.clone())
-    {
-        show::say(Level::Warning, &problem);
+    let resolved = resolve(options)?;
+    if let Some(ended) = ended_before(&watch) {
+        return Ok(ended);
     }
-    let (routes, silent) = way.keep()?;
-    for hop in silent {
-        show::say(
-            Level::Warning,
-            &show::silent_hop(&hop, way.interface(hop.key.link)),
-        );
+    let way = find_way(options, resolved)?;
+    if let Some(ended) = ended_before(&watch) {
+        return Ok(ended);
+    }
+    let routes = keep(&way)?;
+    if let Some(ended) = ended_before(&watch) {
+        return Ok(ended);
     }
     let entropy = random().map_err(system("draw random numbers"))?;
     let destinations: Arc<[_]> = way.destinations.clone().into();
@@ -159,6 +150,9 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
         destination::identifiers(options.source.id, entropy[2], ports.ports(), &destinations);
     let machine = Machine::load(options, &way, identifiers, [entropy[0], entropy[1]])?;
     let info = run_info(&way, machine.mode(&way));
+    if let Some(ended) = ended_before(&watch) {
+        return Ok(ended);
+    }
     let store = open_store(options, &destinations, &info)?;
     let header = header(options, &way, &info, store.as_ref());
     let show = Show::open(options, header, &destinations);
@@ -177,6 +171,77 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     let ended = show.run(threads, store, &watch);
     drop(ports);
     ended
+}
+
+/// The destinations with their addresses.
+fn resolve(options: &RunOptions) -> Result<Resolved, RunError> {
+    let mut resolved = resolve::resolve(&options.destinations, options.family, &mut |progress| {
+        show::say(
+            Level::Info,
+            &format!("looking up names: {} of {}", progress.done, progress.total),
+        );
+    })?;
+    if let Some(hops) = options.trace {
+        for destination in &mut resolved.destinations {
+            destination.ttl = Ttl::Trace(hops);
+        }
+    }
+    Ok(resolved)
+}
+
+/// The way to each of them; those that have none are told.
+fn find_way(options: &RunOptions, resolved: Resolved) -> Result<Way, RunError> {
+    let progress = &mut |done, total| {
+        show::say(
+            Level::Info,
+            &format!("looking up routes: {done} of {total}"),
+        );
+    };
+    let way = Way::find(
+        options.interface.as_deref(),
+        resolved.destinations,
+        progress,
+    )?;
+    for problem in resolved
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .chain(way.problems.clone())
+    {
+        show::say(Level::Warning, &problem);
+    }
+    Ok(way)
+}
+
+/// Keeps the way current from now on; next hops that do not answer are told.
+fn keep(way: &Way) -> Result<Kept, RunError> {
+    let (routes, silent) = way.keep()?;
+    for hop in silent {
+        show::say(
+            Level::Warning,
+            &show::silent_hop(&hop, way.interface(hop.key.link)),
+        );
+    }
+    Ok(routes)
+}
+
+/// How a run ended that was asked to before it began to probe.
+fn ended_before(watch: &Watch) -> Option<Ended> {
+    match watch.count() {
+        0 => None,
+        1 => Some(Ended::Well),
+        _ => Some(Ended::Interrupted),
+    }
+}
+
+/// The sender's CPU, if it is to have one.
+fn choose_cpu(options: &RunOptions) -> Result<Option<usize>, NoSuchCpu> {
+    let choice = realtime::choose_cpu(options.cpu)?;
+    if let SenderCpu::Shared(cpu) = choice {
+        let text = format!("another pinger sends on CPU {cpu}: probes of both will leave late");
+        show::say(Level::Warning, &text);
+    }
+    Ok(choice.number())
 }
 
 fn row_keys(options: &RunOptions, info: &RunInfo) -> RowKeys {

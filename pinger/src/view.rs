@@ -183,6 +183,10 @@ pub trait View {
         Ok(Action::None)
     }
 
+    /// Gives the terminal back, where the view has taken it, before something that may take long.
+    /// Only notices and [`finish`](Self::finish) may follow.
+    fn leave(&mut self) {}
+
     /// Shows how the run ended; nothing may follow.
     ///
     /// # Errors
@@ -233,6 +237,12 @@ pub(crate) fn shell_word(text: &str) -> String {
     } else {
         summary::shell_quoted(text)
     }
+}
+
+/// Leaves the terminal as it was before a view took it; for a process that ends without dropping
+/// the view.
+pub(crate) fn restore_terminal() {
+    terminal::restore();
 }
 
 /// Prints a notice as a line. If standard error is gone, there is nobody to tell.

@@ -60,7 +60,7 @@ Examples:
 
 Nothing is kept; `pinger run` keeps results. -i names the interface here, the
 interval is --interval with a unit, such as 200ms.
-Exit codes: 0 done, 1 failed, 2 command line wrong.";
+Exit codes: 0 replies came, 1 none came or it failed, 2 command line wrong.";
 
 pub(super) const AFTER_SCHEMA: &str = "\
 The embedded store gets its tables by itself. A server of your own needs them

@@ -111,8 +111,12 @@ impl Bench {
 
     /// So many flows to one destination.
     fn of(destination: Destination, flows: usize, limits: Limits) -> Self {
+        Self::with(destination, flows, limits, false)
+    }
+
+    fn with(destination: Destination, flows: usize, limits: Limits, flood: bool) -> Self {
         let destinations = vec![destination; flows];
-        let schedule = Schedule::new(&destinations, START_NS, false);
+        let schedule = Schedule::new(&destinations, START_NS, flood);
         let source = "192.0.2.1".parse().unwrap();
         let identifiers = vec![7; flows];
         let frames = Frames::prepare(&destinations, &identifiers, [1, 2], |_| source);
@@ -269,6 +273,56 @@ fn without_a_way_a_probe_ends_at_once() {
     bench.engine.heads_mut().hops[0] = None;
     bench.poll_at(START_NS + 10 * MS);
     assert_eq!(bench.ends()[1..], [(0, End::Lost), (1, End::Unreachable)]);
+}
+
+#[test]
+fn a_flood_tries_what_has_no_way_once_a_timeout() {
+    let destination = Destination {
+        timeout_ns: 100 * MS,
+        ..Destination::echo("192.0.2.9".parse().unwrap())
+    };
+    let unreachable = |bench: &Bench| {
+        let ends = bench.ends();
+        let all = ends.iter().filter(|(_, end)| *end == End::Unreachable);
+        all.count()
+    };
+    // As often as the engine asks for, or at least each time that something is due.
+    let run = |bench: &mut Bench, until_ns: u64| {
+        let mut polls = 0;
+        while bench.now_ns.get() < until_ns {
+            let Poll::At(wake_ns) = bench.poll_at(bench.now_ns.get()) else {
+                panic!("a flood has no end");
+            };
+            bench.now_ns.set(wake_ns.max(bench.now_ns.get() + 1000));
+            polls += 1;
+        }
+        polls
+    };
+    let mut bench = Bench::with(destination.clone(), 3, limits(None), true);
+    bench.engine.heads_mut().hops[0] = None;
+    let polls = run(&mut bench, START_NS + 250 * MS);
+    assert_eq!(unreachable(&bench), 9, "three flows, at 0, 100 and 200 ms");
+    assert!(
+        polls < 1000,
+        "{polls} polls of an engine with nothing to do"
+    );
+    // The way comes back: no more waiting.
+    bench.engine.heads_mut().hops[0] = Some(head(0));
+    bench.poll_at(bench.now_ns.get());
+    assert!(bench.links[0].sent >= 3);
+
+    // Others are not held up.
+    let mut bench = Bench::with(destination.clone(), 2, limits(None), true);
+    bench.engine.heads_mut().flows[0] = None;
+    run(&mut bench, START_NS + 150 * MS);
+    assert_eq!(unreachable(&bench), 2);
+    assert!(bench.links[0].sent >= 2, "{}", bench.links[0].sent);
+
+    // Whoever says how many gets as many.
+    let mut bench = Bench::with(destination, 2, limits(Some(20)), true);
+    bench.engine.heads_mut().hops[0] = None;
+    while bench.poll_at(START_NS) != Poll::Done {}
+    assert_eq!(unreachable(&bench), 40);
 }
 
 #[test]

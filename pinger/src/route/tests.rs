@@ -329,7 +329,7 @@ fn reasons_read_well_behind_a_name() {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     assert_eq!(
         NoRoute::Local(loopback).to_string(),
-        "127.0.0.1 is this host itself; pinger probes other hosts through an interface"
+        "it is this host itself; pinger probes other hosts through an interface"
     );
     assert!(
         NoRoute::Missing(host(1))

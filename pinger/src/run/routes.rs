@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use thiserror::Error;
@@ -21,6 +21,12 @@ use crate::wire::netlink::{
 
 /// How long the neighbours may take to answer before probing begins without them.
 const NEIGHBOURS_WAIT: Duration = Duration::from_secs(3);
+
+/// Routes asked for between two looks at the clock: some 40 ms.
+const ROUTES_AT_ONCE: usize = 10_000;
+
+/// How often the user hears how many routes are looked up.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 
 /// The ways out: the interfaces, and the destinations that can be reached through them.
 #[derive(Debug, Default)]
@@ -69,10 +75,12 @@ enum NoWay {
 
 impl Way {
     /// Asks the kernel for the way to each destination, by `interface` where it names none of its
-    /// own, and keeps those that have one.
+    /// own, and keeps those that have one. `progress` hears about once a second how many of how
+    /// many are looked up.
     pub(super) fn find(
         interface: Option<&str>,
         destinations: Vec<Destination>,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, RunError> {
         let mut netlink = Netlink::open()?;
         let named = interface.map(|name| netlink.interface(name)).transpose()?;
@@ -90,7 +98,7 @@ impl Way {
                 Err(why) => way.skip(&destination, &why),
             }
         }
-        let routes = netlink.routes_to(&queries)?;
+        let routes = look_up(&mut netlink, &queries, progress)?;
         for ((destination, query), route) in wanted.into_iter().zip(queries).zip(routes) {
             match way.accept(&host, &destination, &query, route) {
                 Ok(source) => {
@@ -194,6 +202,24 @@ impl Way {
         let link = self.links.iter().find(|link| link.index == index);
         link.map_or("an unknown interface", |link| &link.name)
     }
+}
+
+/// Asks for the routes part by part, so that somebody can be told how far it is.
+fn look_up(
+    netlink: &mut Netlink,
+    queries: &[RouteQuery],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Result<Route, NoRoute>>, RunError> {
+    let mut routes = Vec::with_capacity(queries.len());
+    let mut told = Instant::now();
+    for part in queries.chunks(ROUTES_AT_ONCE) {
+        routes.extend(netlink.routes_to(part)?);
+        if told.elapsed() >= PROGRESS_PERIOD {
+            progress(routes.len(), queries.len());
+            told = Instant::now();
+        }
+    }
+    Ok(routes)
 }
 
 /// What this host has to send by and from.

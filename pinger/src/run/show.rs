@@ -4,7 +4,10 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::signals::Watch;
 use super::threads::{Left, Threads};
@@ -14,7 +17,7 @@ use crate::config::{RunOptions, StoreChoice, StoreOptions};
 use crate::destination::Destination;
 use crate::mistake::counted;
 use crate::route::{HopState, HopView};
-use crate::stats::RowCounts;
+use crate::stats::{Counts, RowCounts};
 use crate::store::{self, Store};
 use crate::view::{self, Action, Level, RunHeader, SnapshotDetail, Summary, View, picture};
 
@@ -34,6 +37,8 @@ const UPDATE_SHARE: u32 = 5;
 
 /// A screen that stands still for longer than this looks dead.
 const PERIOD_MAX: Duration = Duration::from_secs(2);
+/// The longest that writing the last rows may take without a word.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Tells the user something before the view is there.
 pub(super) fn say(level: Level, text: &str) {
@@ -48,9 +53,9 @@ pub(super) fn silent_hop(hop: &HopView, interface: &str) -> String {
         HopState::Pending | HopState::Ready(_) => "has not answered yet",
     };
     format!(
-        "{} on {interface} {state}: probes of {} destinations through it count as errors until it \
-         does",
-        hop.key.next_hop, hop.flows
+        "{} on {interface} {state}: probes of {} through it count as errors until it does",
+        hop.key.next_hop,
+        counted(hop.flows.into(), "destination")
     )
 }
 
@@ -101,6 +106,13 @@ fn store_arguments(store: &StoreOptions) -> String {
         .collect()
 }
 
+/// What to say while the last rows are being written.
+fn still_writing(rows: u64, asked: bool) -> String {
+    let rows = counted(rows.into(), "row");
+    let again = if asked { "again" } else { "twice" };
+    format!("writing {rows} to ClickHouse; Ctrl-C {again} gives up")
+}
+
 /// What is shown, and what for.
 pub(super) struct Show {
     view: Box<dyn View>,
@@ -145,6 +157,7 @@ impl Show {
         store: Option<Store>,
         watch: &Watch,
     ) -> Result<Ended, RunError> {
+        watch.probing();
         let started = self.view.start(&self.header);
         self.attempt(started);
         for line in &threads.report.refused {
@@ -156,7 +169,8 @@ impl Show {
         }
         self.pass_on(&threads, store.as_ref());
         let mut left = threads.join();
-        watch.end_at_next();
+        let asked = watch.count() + self.quits > 0;
+        watch.end_at_next(asked);
         if left.resets_missed > 0 {
             let text = half_open(left.resets_missed);
             self.view.notice(Level::Warning, &text);
@@ -169,15 +183,22 @@ impl Show {
                 STORE_CLOSE_MAX
             };
             let sender = store.sender();
-            left.snapshot.rows = self.close(store, &left, limit);
+            // What may take long is waited for on the user's own screen, where Ctrl-C is a signal.
+            self.view.leave();
+            left.snapshot.rows = self.close(store, &left, limit, asked);
             rows_lost = sender.last_loss();
         }
         let dropped = left.snapshot.rows.dropped > 0;
+        let Counts {
+            sent, reply, late, ..
+        } = left.snapshot.totals;
         self.finish(left, rows_lost)?;
         Ok(if interrupted {
             Ended::Interrupted
         } else if dropped {
             Ended::RowsLost
+        } else if sent > 0 && reply + late == 0 {
+            Ended::Unanswered
         } else {
             Ended::Well
         })
@@ -262,10 +283,19 @@ impl Show {
         }
     }
 
-    /// Writes the last rows.
-    fn close(&mut self, store: Store, left: &Left, limit: Duration) -> RowCounts {
+    /// Writes the last rows, and says so if it takes long.
+    fn close(&mut self, store: Store, left: &Left, limit: Duration, asked: bool) -> RowCounts {
         let notices = store.notices().clone();
-        let rows = store.close(&left.snapshot.totals, limit);
+        let text = still_writing(left.snapshot.rows.spooled, asked);
+        let rows = thread::scope(|scope| {
+            let (_closed, closing) = bounded::<()>(0);
+            scope.spawn(move || {
+                if closing.recv_timeout(SILENCE_MAX) == Err(RecvTimeoutError::Timeout) {
+                    say(Level::Info, &text);
+                }
+            });
+            store.close(&left.snapshot.totals, limit)
+        });
         for notice in notices.try_iter() {
             self.view.notice(Level::Warning, &notice);
         }

@@ -113,8 +113,8 @@ impl Live {
         Ok((changed, action))
     }
 
-    /// Gives the terminal back, and repeats there what was said while the table covered it.
-    fn leave(&mut self) {
+    /// Repeats on the terminal what was said while the table covered it.
+    fn uncover(&mut self) {
         if self.guard.take().is_some()
             && let Some(screen) = &mut self.screen
         {
@@ -178,8 +178,12 @@ impl View for Live {
         }
     }
 
+    fn leave(&mut self) {
+        self.uncover();
+    }
+
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {
-        self.leave();
+        self.uncover();
         match &self.screen {
             Some(screen) => summary::write(&mut io::stdout().lock(), &screen.header, summary),
             None => Ok(()),
@@ -197,7 +201,7 @@ impl View for Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.leave();
+        self.uncover();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use super::columns::shorten;
 use super::units::{clock, grouped, human, percent, percent_short, plural};
@@ -12,6 +13,8 @@ use crate::stats::{DestinationStats, Quantiles, Snapshot};
 const WORST: usize = 5;
 /// A destination is slow if its median is this many times the run's median.
 const SLOW_FACTOR: u64 = 3;
+/// Shorter runs have no rate.
+const RATE_SINCE: Duration = Duration::from_secs(1);
 /// Long names are cut, so that the figures stay near them.
 const NAME_MAX: usize = 40;
 
@@ -61,12 +64,17 @@ fn line(out: &mut impl Write, name: &str, text: impl fmt::Display) -> io::Result
 
 fn write_counts(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let totals = &summary.snapshot.totals;
-    let rate = grouped(summary.rate_pps().round() as u64);
+    // Of less than a second, a rate would say what nobody did.
+    let rate = if summary.sending < RATE_SINCE {
+        String::new()
+    } else {
+        format!(" ({}/s)", grouped(summary.rate_pps().round() as u64))
+    };
     line(
         out,
         "probes",
         format_args!(
-            "{} sent ({rate}/s), {}, {} lost, {}: {} % loss",
+            "{} sent{rate}, {}, {} lost, {}: {} % loss",
             grouped(totals.sent),
             plural(totals.reply, "reply", "replies"),
             grouped(totals.lost),

@@ -110,7 +110,7 @@ impl Drop for Guard {
 }
 
 /// Gives the terminal back, once. What fails is not told: there is nowhere to tell it.
-fn restore() {
+pub(super) fn restore() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let mut out = io::stdout();
         let _ = execute!(

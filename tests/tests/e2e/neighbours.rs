@@ -135,7 +135,7 @@ fn bad_destinations_are_named_and_the_good_ones_probed() {
     for told in [
         "192.0.2.1 is not probed: this host has no route to it",
         "203.0.113.1 is not probed: a route of this host forbids it (prohibit)",
-        "198.19.0.1 is not probed: 198.19.0.1 is this host itself",
+        "198.19.0.1 is not probed: it is this host itself",
         "198.19.0.3 is not probed: 198.19.0.3 is a broadcast address",
         "no-such-host.invalid is not probed: ",
         "198.18.0.1 is probed only once",

@@ -27,6 +27,15 @@ fn an_interface_that_is_not_there() {
 }
 
 #[test]
+fn a_cpu_that_is_not_there() {
+    let _turn = alone();
+    refused(
+        "--cpu 999 198.18.0.1",
+        &["cannot send on CPU 999", "this process may use are 0"],
+    );
+}
+
+#[test]
 fn an_interface_that_is_down() {
     let _turn = alone();
     let site = Site::new(Shape::default());
@@ -60,7 +69,7 @@ fn only_this_host_itself() {
             address,
             &[
                 "none of the destinations can be probed",
-                &format!("{address} is this host itself"),
+                &format!("{address} is not probed: it is this host itself"),
             ],
         );
     }

@@ -1,47 +1,149 @@
 //! Which CPU the sender gets, and who keeps off it.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::mem;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
 
 use super::check;
 
 /// CPUs that a set can name; the kernel's own limit is 8192.
 const CPUS_MAX: usize = 8192;
 
-/// Where the files stand whose locks say which CPU has a sender already.
-const CLAIMS: &str = "/run/lock";
+/// Where the files stand whose locks say which CPU has a sender already. Only root writes there;
+/// xtask's record of the lab is its neighbour.
+const CLAIMS: &str = "/run/pinger";
+
+/// How long a claimed CPU is waited for: a pinger that was killed holds its lock until the kernel
+/// has taken its memory apart.
+const CLAIM_WAIT: Duration = Duration::from_millis(500);
+
+/// Between two tries to claim a CPU.
+const CLAIM_LOOK: Duration = Duration::from_millis(10);
+
+/// How often a claim is tried whose directory vanishes: the lab removes it when it goes.
+const CLAIM_OPENS_MAX: u32 = 3;
+
+/// The CPU that was asked for cannot be had.
+#[derive(Debug, Error)]
+#[error("cannot send on CPU {wanted}: the CPUs that this process may use are {allowed}")]
+pub struct NoSuchCpu {
+    wanted: usize,
+    /// As ranges.
+    allowed: String,
+}
+
+/// The sender's CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SenderCpu {
+    /// This one, which no other pinger sends on.
+    Own(usize),
+    /// This one was asked for, and another pinger sends on it.
+    Shared(usize),
+    /// There is none to spare.
+    Any,
+}
+
+impl SenderCpu {
+    /// Its number, if the sender is to have one.
+    pub fn number(self) -> Option<usize> {
+        match self {
+            Self::Own(cpu) | Self::Shared(cpu) => Some(cpu),
+            Self::Any => None,
+        }
+    }
+}
 
 /// The CPU for the sender: the one asked for, or the last that this process may use and that is
 /// not another pinger's. None if there is only one: a thread that spins there would shut out all
 /// others, our own among them.
-pub fn choose_cpu(wanted: Option<usize>) -> Option<usize> {
-    let allowed: Vec<usize> = CpuSet::of_this_thread().ok()?.iter().collect();
-    let free = || {
-        let (_, candidates) = allowed.split_first()?;
-        candidates.iter().rev().copied().find(|cpu| claim(*cpu))
+///
+/// # Errors
+/// If this process may not use the CPU that was asked for.
+pub fn choose_cpu(wanted: Option<usize>) -> Result<SenderCpu, NoSuchCpu> {
+    // Where the kernel does not say, none can be told apart from the others.
+    let Ok(set) = CpuSet::of_this_thread() else {
+        return Ok(wanted.map_or(SenderCpu::Any, SenderCpu::Own));
     };
-    match wanted {
-        Some(cpu) => {
-            claim(cpu);
-            Some(cpu)
+    let allowed: Vec<usize> = set.iter().collect();
+    let candidates = match wanted {
+        Some(cpu) if !allowed.contains(&cpu) => {
+            return Err(NoSuchCpu {
+                wanted: cpu,
+                allowed: ranges(&allowed),
+            });
         }
-        None => free(),
+        Some(cpu) => vec![cpu],
+        None => allowed.iter().skip(1).rev().copied().collect(),
+    };
+    let claimed = claim_one(Path::new(CLAIMS), &candidates, CLAIM_WAIT);
+    let shared = wanted.map_or(SenderCpu::Any, SenderCpu::Shared);
+    Ok(claimed.map_or(shared, SenderCpu::Own))
+}
+
+/// The first of these CPUs that can be claimed, waiting if there is none.
+fn claim_one(claims: &Path, candidates: &[usize], patience: Duration) -> Option<usize> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let claimed = candidates.iter().copied().find(|cpu| claim(claims, *cpu));
+        if claimed.is_some() || candidates.is_empty() || Instant::now() >= deadline {
+            return claimed;
+        }
+        thread::sleep(CLAIM_LOOK);
     }
 }
 
 /// Whether the CPU is ours from now on, as far as other pingers are concerned: a lock that goes
 /// with the process, however it ends. Where no lock can be had, nobody is asked.
-fn claim(cpu: usize) -> bool {
-    let Ok(file) = File::create(format!("{CLAIMS}/pinger-cpu-{cpu}")) else {
+fn claim(claims: &Path, cpu: usize) -> bool {
+    let Ok(file) = open_claim(claims, cpu) else {
         return true;
     };
-    let free = !matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock));
+    let free = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
     if free {
         // Never closed before the process ends.
         mem::forget(file);
     }
     free
+}
+
+fn open_claim(claims: &Path, cpu: usize) -> io::Result<File> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match DirBuilder::new().mode(0o755).create(claims) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let opened = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(claims.join(format!("cpu-{cpu}")));
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < CLAIM_OPENS_MAX => {}
+            opened => return opened,
+        }
+    }
+}
+
+/// Numbers in ascending order as `0-3, 6`.
+fn ranges(numbers: &[usize]) -> String {
+    let runs = numbers.chunk_by(|a, b| a + 1 == *b);
+    let texts: Vec<String> = runs
+        .map(|run| match run {
+            [first, .., last] => format!("{first}-{last}"),
+            one => format!("{}", one[0]),
+        })
+        .collect();
+    texts.join(", ")
 }
 
 /// Keeps the calling thread, and those it starts from now on, off a CPU.
@@ -109,16 +211,67 @@ impl CpuSet {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
     use super::*;
+
+    /// A directory of a test's own, which is not there yet.
+    fn claims(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("pinger-claims-{name}-{}", std::process::id()))
+    }
 
     #[test]
     fn a_cpu_is_claimed_once() {
-        let unheard_of = CPUS_MAX + std::process::id() as usize;
-        assert!(claim(unheard_of));
-        let may_lock = File::create(format!("{CLAIMS}/pinger-cpu-{unheard_of}")).is_ok();
-        assert_eq!(claim(unheard_of), !may_lock);
-        if may_lock {
-            std::fs::remove_file(format!("{CLAIMS}/pinger-cpu-{unheard_of}")).unwrap();
+        let claims = claims("once");
+        assert!(claim(&claims, 7) && !claim(&claims, 7));
+        assert_eq!(claim_one(&claims, &[7, 3], Duration::ZERO), Some(3));
+        assert_eq!(claim_one(&claims, &[7, 3], Duration::ZERO), None);
+        assert_eq!(claim_one(&claims, &[], CLAIM_WAIT * 1000), None);
+        fs::remove_dir_all(&claims).unwrap();
+    }
+
+    #[test]
+    fn a_cpu_is_waited_for_while_its_last_sender_dies() {
+        let claims = claims("dying");
+        let held = open_claim(&claims, 7).unwrap();
+        held.lock().unwrap();
+        let claimed = thread::scope(|scope| {
+            let waiting = scope.spawn(|| claim_one(&claims, &[7], Duration::from_secs(60)));
+            drop(held);
+            waiting.join().unwrap()
+        });
+        assert_eq!(claimed, Some(7));
+        fs::remove_dir_all(&claims).unwrap();
+    }
+
+    #[test]
+    fn a_claim_follows_no_link_and_empties_no_file() {
+        let claims = claims("link");
+        fs::create_dir(&claims).unwrap();
+        fs::write(claims.join("cpu-1"), "mine").unwrap();
+        symlink(claims.join("cpu-1"), claims.join("cpu-2")).unwrap();
+        assert!(open_claim(&claims, 2).is_err());
+        open_claim(&claims, 1).unwrap();
+        assert_eq!(fs::read_to_string(claims.join("cpu-1")).unwrap(), "mine");
+        fs::remove_dir_all(&claims).unwrap();
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_there_is_refused_with_those_that_are() {
+        let error = choose_cpu(Some(CPUS_MAX - 1)).unwrap_err().to_string();
+        let allowed: Vec<usize> = CpuSet::of_this_thread().unwrap().iter().collect();
+        assert!(
+            error.ends_with(&format!("may use are {}", ranges(&allowed))),
+            "{error}"
+        );
+        for (numbers, text) in [
+            (vec![0], "0"),
+            (vec![0, 1], "0-1"),
+            (vec![1, 4, 5, 6, 9], "1, 4-6, 9"),
+        ] {
+            assert_eq!(ranges(&numbers), text);
         }
     }
 }
