@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let _ = stderr.write_all(told(&error.to_string()).as_bytes());
-    for cause in error.chain().skip(1) {
+    for cause in further_causes(&error) {
         let _ = writeln!(stderr, "  because: {cause}");
     }
     ExitCode::FAILURE
@@ -165,6 +165,19 @@ fn told(text: &str) -> String {
         .collect()
 }
 
+/// The causes that no message before them has told already, as most do.
+fn further_causes(error: &anyhow::Error) -> Vec<String> {
+    let mut told = error.to_string();
+    let mut causes = Vec::new();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told.push_str(&cause);
+            causes.push(cause);
+        }
+    }
+    causes
+}
+
 /// Help and version go to standard output; everything else is a mistake in our words.
 fn answer_clap(error: &clap::Error) -> ExitCode {
     match error.kind() {
@@ -230,4 +243,39 @@ fn sql(args: &SqlArgs) -> anyhow::Result<()> {
 
 fn engine(args: &[std::ffi::OsString]) -> ! {
     store::embedded::child_main(args.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+    use pinger::run::RunError;
+    use pinger::store::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        let file = || StoreError::File {
+            action: "read the password from",
+            path: "/nonexist".into(),
+            hint: "check the path",
+            source: gone(),
+        };
+        for (error, causes) in [
+            (anyhow::Error::from(file()), vec![]),
+            (RunError::from(file()).into(), vec![]),
+            (RunError::View(gone()).into(), vec![]),
+            (anyhow!("inner").context("outer"), vec!["inner"]),
+            (
+                Err::<(), _>(gone())
+                    .context("middle")
+                    .context("outer")
+                    .unwrap_err(),
+                vec!["middle", "entity not found"],
+            ),
+        ] {
+            assert_eq!(further_causes(&error), causes, "{error}");
+        }
+    }
 }

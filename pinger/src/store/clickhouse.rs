@@ -347,8 +347,16 @@ impl Connection {
                 database,
                 message: fault.message,
             },
-            Some(fault) => StoreError::Server {
+            Some(fault) if fault.is_foreign() => StoreError::NoClickHouse {
                 url,
+                status: fault.status(),
+            },
+            Some(fault) => StoreError::Server {
+                server: match self.address.header {
+                    // The engine of the embedded store: its address is nobody's concern.
+                    Some(_) => "ClickHouse".to_owned(),
+                    None => format!("ClickHouse at {url}"),
+                },
                 code: fault.code,
                 message: fault.message,
             },
