@@ -11,7 +11,7 @@ use pinger::cli::{
     Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, SqlArgs, StoreArgs, TraceArgs,
     explain,
 };
-use pinger::config::{self, RunOptions, Settings, StoreOptions, Text};
+use pinger::config::{self, RunOptions, Settings, StoreChoice, StoreOptions, Text};
 use pinger::mistake::{Mistake, Mistakes};
 use pinger::run::{EXIT_INTERRUPTED, Ended};
 use pinger::store;
@@ -70,7 +70,9 @@ fn run_options(args: &RunArgs) -> Result<RunOptions, Mistakes> {
     let command_line = with_list(args.settings(), &args.probe)?;
     let file = file_settings(&args.store)?;
     let terminal = io::stdout().is_terminal();
-    config::assemble(&command_line, &file, &Settings::default(), terminal)
+    let options = config::assemble(&command_line, &file, &Settings::default(), terminal)?;
+    check_password(&options.store)?;
+    Ok(options)
 }
 
 fn ping_options(args: &PingArgs) -> Result<RunOptions, Mistakes> {
@@ -97,10 +99,31 @@ fn trace_options(args: &TraceArgs) -> Result<RunOptions, Mistakes> {
 }
 
 fn store_options(args: &StoreArgs) -> Result<StoreOptions, Mistakes> {
-    Ok(config::store_options(&[
-        &args.settings(),
-        &file_settings(args)?,
-    ]))
+    let options = config::store_options(&[&args.settings(), &file_settings(args)?]);
+    check_password(&options)?;
+    Ok(options)
+}
+
+/// Whether the password file, if there is one, can be read: said before anything starts.
+fn check_password(options: &StoreOptions) -> Result<(), Mistake> {
+    let (StoreChoice::Url(_), Some(path)) = (&options.choice, &options.password_file) else {
+        return Ok(());
+    };
+    let checked = std::fs::metadata(path).and_then(|found| {
+        // A pipe can be opened once only.
+        if found.is_file() {
+            File::open(path).map(drop)
+        } else {
+            Ok(())
+        }
+    });
+    checked.map_err(|error| {
+        Mistake::new(
+            format!("cannot read the password file {}: {error}", path.display()),
+            "Check the path given as --store-password-file (in [store]: password_file), and its \
+             permissions.",
+        )
+    })
 }
 
 /// Adds the destinations of `--file` to those of the command line.

@@ -85,7 +85,7 @@ pub enum StoreError {
     /// The store's URL cannot be used.
     #[error(
         "--store {url}: {reason}\n  \
-         the form is http://USER@HOST:8123/DATABASE; the password goes into the environment \
+         the form is http://USER@HOST:8123/DATABASE, or https and 8443; the password goes into the environment \
          variable PINGER_STORE_PASSWORD or into a file named by --store-password-file"
     )]
     Url {
