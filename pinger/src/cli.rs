@@ -195,7 +195,7 @@ pub struct StoreArgs {
     #[arg(long, value_name = "FILE", help_heading = help::WHERE)]
     pub config: Option<PathBuf>,
     /// embedded: a ClickHouse of pinger's own; none: keep nothing; or the URL of a server,
-    /// http://user@host:8123/database [default: embedded]
+    /// http://user@host:8123/database, or https and 8443 [default: embedded]
     #[arg(long, value_name = "STORE", value_parser = value::store, help_heading = help::WHERE)]
     pub store: Option<StoreChoice>,
     /// File that holds the password for the server [default: environment variable

@@ -11,7 +11,7 @@ use pinger::cli::{
     Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, SqlArgs, StoreArgs, TraceArgs,
     explain,
 };
-use pinger::config::{self, RunOptions, Settings, StoreOptions, Text};
+use pinger::config::{self, RunOptions, Settings, StoreChoice, StoreOptions, Text};
 use pinger::mistake::{Mistake, Mistakes};
 use pinger::run::{EXIT_INTERRUPTED, Ended};
 use pinger::store;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let _ = stderr.write_all(told(&error.to_string()).as_bytes());
-    for cause in error.chain().skip(1) {
+    for cause in further_causes(&error) {
         let _ = writeln!(stderr, "  because: {cause}");
     }
     ExitCode::FAILURE
@@ -70,7 +70,9 @@ fn run_options(args: &RunArgs) -> Result<RunOptions, Mistakes> {
     let command_line = with_list(args.settings(), &args.probe)?;
     let file = file_settings(&args.store)?;
     let terminal = io::stdout().is_terminal();
-    config::assemble(&command_line, &file, &Settings::default(), terminal)
+    let options = config::assemble(&command_line, &file, &Settings::default(), terminal)?;
+    check_password(&options.store)?;
+    Ok(options)
 }
 
 fn ping_options(args: &PingArgs) -> Result<RunOptions, Mistakes> {
@@ -97,10 +99,31 @@ fn trace_options(args: &TraceArgs) -> Result<RunOptions, Mistakes> {
 }
 
 fn store_options(args: &StoreArgs) -> Result<StoreOptions, Mistakes> {
-    Ok(config::store_options(&[
-        &args.settings(),
-        &file_settings(args)?,
-    ]))
+    let options = config::store_options(&[&args.settings(), &file_settings(args)?]);
+    check_password(&options)?;
+    Ok(options)
+}
+
+/// Whether the password file, if there is one, can be read: said before anything starts.
+fn check_password(options: &StoreOptions) -> Result<(), Mistake> {
+    let (StoreChoice::Url(_), Some(path)) = (&options.choice, &options.password_file) else {
+        return Ok(());
+    };
+    let checked = std::fs::metadata(path).and_then(|found| {
+        // A pipe can be opened once only.
+        if found.is_file() {
+            File::open(path).map(drop)
+        } else {
+            Ok(())
+        }
+    });
+    checked.map_err(|error| {
+        Mistake::new(
+            format!("cannot read the password file {}: {error}", path.display()),
+            "Check the path given as --store-password-file (in [store]: password_file), and its \
+             permissions.",
+        )
+    })
 }
 
 /// Adds the destinations of `--file` to those of the command line.
@@ -163,6 +186,19 @@ fn told(text: &str) -> String {
             }
         })
         .collect()
+}
+
+/// The causes that no message before them has told already, as most do.
+fn further_causes(error: &anyhow::Error) -> Vec<String> {
+    let mut told = error.to_string();
+    let mut causes = Vec::new();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told.push_str(&cause);
+            causes.push(cause);
+        }
+    }
+    causes
 }
 
 /// Help and version go to standard output; everything else is a mistake in our words.
@@ -240,4 +276,39 @@ fn sql(args: &SqlArgs) -> anyhow::Result<()> {
 
 fn engine(args: &[std::ffi::OsString]) -> ! {
     store::embedded::child_main(args.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+    use pinger::run::RunError;
+    use pinger::store::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        let file = || StoreError::File {
+            action: "read the password from",
+            path: "/nonexist".into(),
+            hint: "check the path",
+            source: gone(),
+        };
+        for (error, causes) in [
+            (anyhow::Error::from(file()), vec![]),
+            (RunError::from(file()).into(), vec![]),
+            (RunError::View(gone()).into(), vec![]),
+            (anyhow!("inner").context("outer"), vec!["inner"]),
+            (
+                Err::<(), _>(gone())
+                    .context("middle")
+                    .context("outer")
+                    .unwrap_err(),
+                vec!["middle", "entity not found"],
+            ),
+        ] {
+            assert_eq!(further_causes(&error), causes, "{error}");
+        }
+    }
 }

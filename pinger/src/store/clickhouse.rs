@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clickhouse::{Client, Compression, RowOwned, RowRead, RowWrite};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -107,10 +108,8 @@ fn parse(text: &str) -> Result<Address, StoreError> {
             "a password in it would show in process lists",
         ));
     }
-    match url.scheme() {
-        "http" => {}
-        "https" => return Err(bad(text, "TLS is not supported yet, only http")),
-        _ => return Err(bad(text, "the scheme must be http")),
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(bad(text, "the scheme must be http or https"));
     }
     let Some(host) = url.host_str() else {
         return Err(bad(text, "it names no host"));
@@ -134,8 +133,7 @@ fn parse(text: &str) -> Result<Address, StoreError> {
         url.username()
     };
     Ok(Address {
-        // 8123 is ClickHouse's HTTP port; 80, the scheme's own, never is unless written.
-        origin: format!("http://{host}:{}", port(text, &url)),
+        origin: format!("{}://{host}:{}", url.scheme(), port(text, &url)),
         database: database.to_owned(),
         user: user.to_owned(),
         password: String::new(),
@@ -143,11 +141,17 @@ fn parse(text: &str) -> Result<Address, StoreError> {
     })
 }
 
-/// The port written in a URL, else ClickHouse's. `Url` drops a written `:80`, the default of http.
+/// The port written in a URL, else ClickHouse's for that scheme. `Url` drops a written port that
+/// is the scheme's own, `:80` or `:443`, which ClickHouse's never is unless written.
 fn port(text: &str, url: &Url) -> u16 {
     let authority = text.split('/').nth(2).unwrap_or_default();
-    let written_80 = authority.ends_with(":80");
-    url.port().unwrap_or(if written_80 { 80 } else { 8123 })
+    let (own, clickhouse) = match url.scheme() {
+        "https" => (443, 8443),
+        _ => (80, 8123),
+    };
+    let is_written = authority.ends_with(&format!(":{own}"));
+    url.port()
+        .unwrap_or(if is_written { own } else { clickhouse })
 }
 
 /// A server and a database in it, ready to be asked.
@@ -155,12 +159,31 @@ pub struct Connection {
     client: Client,
     address: Address,
     url: String,
+    /// Of an https URL: opens connections by TLS.
+    secure: Option<HttpsConnector<HttpConnector>>,
 }
 
 impl Connection {
-    /// Prepares a connection; nothing is sent yet.
+    /// Prepares a connection by TLS or without, as the address says; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When TLS is asked for and this host knows no certificates to trust.
+    pub(super) fn to_server(address: Address) -> Result<Self, StoreError> {
+        let secure = if address.origin.starts_with("https:") {
+            Some(secure_connector()?)
+        } else {
+            None
+        };
+        Ok(Self::by(address, secure))
+    }
+
+    /// Prepares a connection without TLS; nothing is sent yet.
     pub(super) fn new(address: Address) -> Self {
-        let mut client = client()
+        Self::by(address, None)
+    }
+
+    fn by(address: Address, secure: Option<HttpsConnector<HttpConnector>>) -> Self {
+        let mut client = client(secure.clone())
             .with_url(&address.origin)
             .with_database(&address.database)
             .with_user(&address.user)
@@ -177,12 +200,13 @@ impl Connection {
             client,
             address,
             url,
+            secure,
         }
     }
 
     /// A second connection to the same place, for another thread's runtime.
     pub(super) fn another(&self) -> Self {
-        Self::new(self.address.clone())
+        Self::by(self.address.clone(), self.secure.clone())
     }
 
     /// The URL for messages; holds no password.
@@ -347,8 +371,16 @@ impl Connection {
                 database,
                 message: fault.message,
             },
-            Some(fault) => StoreError::Server {
+            Some(fault) if fault.is_foreign() => StoreError::NoClickHouse {
                 url,
+                status: fault.status(),
+            },
+            Some(fault) => StoreError::Server {
+                server: match self.address.header {
+                    // The engine of the embedded store: its address is nobody's concern.
+                    Some(_) => "ClickHouse".to_owned(),
+                    None => format!("ClickHouse at {url}"),
+                },
                 code: fault.code,
                 message: fault.message,
             },
@@ -362,14 +394,35 @@ impl Connection {
 
 /// A client over connections as its own default makes them, but without Nagle's algorithm: that
 /// waits for the server's delayed acknowledgement in the middle of an insert.
-fn client() -> Client {
+fn client(secure: Option<HttpsConnector<HttpConnector>>) -> Client {
+    let mut http = HttpClient::builder(TokioExecutor::new());
+    http.pool_idle_timeout(POOL_IDLE);
+    match secure {
+        Some(connector) => Client::with_http_client(http.build(connector)),
+        None => Client::with_http_client(http.build(connector())),
+    }
+}
+
+fn connector() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     connector.set_keepalive(Some(KEEPALIVE));
-    let mut http = HttpClient::builder(TokioExecutor::new());
-    http.pool_idle_timeout(POOL_IDLE);
-    Client::with_http_client(http.build(connector))
+    connector
+}
+
+/// A connector by TLS that trusts whom this host trusts, or the file that SSL_CERT_FILE names.
+fn secure_connector() -> Result<HttpsConnector<HttpConnector>, StoreError> {
+    let mut connector = connector();
+    connector.enforce_http(false);
+    let tls = HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+        .map_err(StoreError::file(
+            "load",
+            "the certificates that this host trusts",
+            "install the package ca-certificates, or let SSL_CERT_FILE name a file of them",
+        ))?;
+    Ok(tls.https_only().enable_http1().wrap_connector(connector))
 }
 
 /// Why [`Connection::ask`] stopped.
@@ -410,6 +463,20 @@ mod tests {
                 "d",
                 "http://h:80/d",
             ),
+            (
+                "https://u@h/d",
+                "https://h:8443",
+                "u",
+                "d",
+                "https://u@h:8443/d",
+            ),
+            (
+                "https://h:443",
+                "https://h:443",
+                "default",
+                "pinger",
+                "https://h:443/pinger",
+            ),
         ] {
             let address = parse(text).expect(text);
             assert_eq!(
@@ -428,7 +495,7 @@ mod tests {
     fn a_bad_url_is_refused_and_its_password_is_not_shown() {
         for (text, reason) in [
             ("localhost:8123", "scheme"),
-            ("https://h/d", "TLS"),
+            ("ftp://h/d", "scheme"),
             ("http://", "URL"),
             ("http://u:geheim@h/d", "process lists"),
             ("http://u:geheim@h:x/d", "URL"),

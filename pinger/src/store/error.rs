@@ -85,7 +85,7 @@ pub enum StoreError {
     /// The store's URL cannot be used.
     #[error(
         "--store {url}: {reason}\n  \
-         the form is http://USER@HOST:8123/DATABASE; the password goes into the environment \
+         the form is http://USER@HOST:8123/DATABASE, or https and 8443; the password goes into the environment \
          variable PINGER_STORE_PASSWORD or into a file named by --store-password-file"
     )]
     Url {
@@ -105,6 +105,18 @@ pub enum StoreError {
         url: String,
         /// What the network said.
         reason: String,
+    },
+    /// Something else answers at the URL.
+    #[error(
+        "{url} answers{}, but is no ClickHouse\n  \
+         check host and port: ClickHouse's HTTP port is 8123 unless changed",
+        status.map_or_else(String::new, |status| format!(" HTTP {status}"))
+    )]
+    NoClickHouse {
+        /// The URL, without any password.
+        url: String,
+        /// The status of its answer, if that is known.
+        status: Option<u16>,
     },
     /// Wrong user or password.
     #[error(
@@ -155,10 +167,10 @@ pub enum StoreError {
         source: Box<SchemaError>,
     },
     /// ClickHouse refused a statement for another reason.
-    #[error("ClickHouse at {url} says: {message}")]
+    #[error("{server} says: {message}")]
     Server {
-        /// The URL, without any password.
-        url: String,
+        /// Which ClickHouse: with its URL, unless it is our own engine.
+        server: String,
         /// Its error number.
         code: u32,
         /// Its message, on one line.

@@ -47,7 +47,7 @@ impl Session {
             StoreChoice::Url(url) => {
                 let address = Address::from_url(url, options.password_file.as_deref())?;
                 Ok(Self {
-                    connection: Connection::new(address),
+                    connection: Connection::to_server(address)?,
                     runtime,
                     engine: None,
                     applied: None,

@@ -9,6 +9,9 @@ pub(crate) struct ServerFault {
     pub(crate) message: String,
 }
 
+/// A foreign answer longer than this is a page, of which nobody wants to read more, bytes.
+const QUOTED_MAX: usize = 120;
+
 /// What to do with a batch that could not be inserted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -68,12 +71,40 @@ impl ServerFault {
                 rest[digits..].trim_start_matches('.'),
             )
         });
-        let (code, message) = numbered.unwrap_or((0, text));
+        // Of an answer without a body, the client has the header with the number.
+        let bare = || text.parse().map_or((0, text), |code| (code, ""));
+        let (code, message) = numbered.unwrap_or_else(bare);
         let message = message.split(" (version ").next().unwrap_or(message);
         let message = message.replace("DB::Exception: ", "");
         Self {
             code,
             message: message.split_whitespace().collect::<Vec<_>>().join(" "),
+        }
+    }
+
+    /// The words of something that is no ClickHouse, or of a proxy before one: without a number.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.code == 0
+    }
+
+    /// The HTTP status of a foreign answer, as its text tells: the client keeps no other.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.message
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .filter(|word| word.len() == 3)
+            .filter_map(|word| word.parse().ok())
+            .find(|status| (300..600).contains(status))
+    }
+
+    /// The message, or what it is where that is a whole page.
+    fn worth_quoting(self) -> String {
+        if self.message.len() <= QUOTED_MAX && !self.message.contains('<') {
+            return self.message;
+        }
+        match self.status() {
+            Some(status) if self.is_foreign() => format!("HTTP {status}, not from ClickHouse"),
+            None if self.is_foreign() => "an answer that is not from ClickHouse".to_owned(),
+            _ => self.message,
         }
     }
 
@@ -102,7 +133,7 @@ impl Verdict {
         use clickhouse::error::Error;
         match (ServerFault::of(error), error) {
             (Some(fault), _) if REFUSED.contains(&fault.code) => Self::Refused(fault.message),
-            (Some(fault), _) => Self::Retry(fault.message),
+            (Some(fault), _) => Self::Retry(fault.worth_quoting()),
             (None, Error::Network(_) | Error::TimedOut | Error::Other(_)) => {
                 Self::Retry(root(error))
             }
@@ -145,12 +176,37 @@ mod tests {
                 "Syntax error (X)",
             ),
             ("Code: 516", 516, ""),
+            ("516", 516, ""),
             ("502 Bad Gateway", 0, "502 Bad Gateway"),
             ("", 0, ""),
         ] {
             let fault = ServerFault::parse(text);
             assert_eq!((fault.code, fault.message.as_str()), (code, message));
         }
+    }
+
+    #[test]
+    fn a_foreign_page_is_not_quoted() {
+        let page = "<!DOCTYPE HTML><html><head><meta charset=\"utf-8\"><title>Error response</title>\
+            </head><body><p>Error code: 501</p><p>Message: Unsupported method ('POST').</p></body>";
+        for (text, status, quoted) in [
+            (page, Some(501), "HTTP 501, not from ClickHouse"),
+            ("502 Bad Gateway", Some(502), "502 Bad Gateway"),
+            (
+                "<p>hello</p>",
+                None,
+                "an answer that is not from ClickHouse",
+            ),
+            ("", None, ""),
+        ] {
+            let fault = ServerFault::parse(text);
+            assert!(fault.is_foreign(), "{text}");
+            assert_eq!(fault.status(), status, "{text}");
+            assert_eq!(fault.worth_quoting(), quoted);
+        }
+        let own = ServerFault::parse("Code: 60. DB::Exception: a < b (UNKNOWN_TABLE)");
+        assert!(!own.is_foreign());
+        assert_eq!(own.worth_quoting(), "a < b (UNKNOWN_TABLE)");
     }
 
     #[test]
