@@ -22,8 +22,8 @@ const LATE: Duration = Duration::from_millis(600);
 const OVERTAKEN: Duration = Duration::from_millis(130);
 /// Where the corrupted byte is, well behind the cookie.
 const CORRUPT_AT: usize = 20;
-/// How a probe of UDP ends that a closed port answered: an error with a round trip.
-pub(crate) const CLOSED_UDP: &str = "error";
+/// How a probe of UDP ends that the destination itself says is for a closed port.
+pub(crate) const CLOSED_UDP: &str = "reply";
 
 /// Six destinations; the last host keeps the run open, so that late answers find it.
 const CONFIG: &str = r#"
