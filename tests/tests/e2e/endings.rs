@@ -99,8 +99,8 @@ fn a_second_ctrl_c_ends_at_once_and_still_detaches() {
     let mut running = site.start_stored(&format!(
         "--format plain --interval 10ms --timeout 5m {HOSTS}"
     ));
-    running.line("a probe has left", |line| {
-        is_figures(line) && figure(line, "sent") > 0
+    running.line("a probe is in flight that nobody answers", |line| {
+        is_figures(line) && figure(line, "flight") > 0
     });
     running.signal(libc::SIGINT);
     // It is heard when no more probes leave.
