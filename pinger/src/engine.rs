@@ -6,13 +6,19 @@
 //! Out: frames to the links, [`Note`]s to the sink. Single-threaded; it never sleeps, never reads
 //! a clock of its own and cannot fail.
 
+mod outgoing;
+mod resets;
+
 use pinger_ebpf::cookie::cookie;
 
+use self::outgoing::Outgoing;
+use self::resets::Half;
+pub use self::resets::Reset;
 use crate::destination::FlowIndex;
 use crate::flight::{AtomicSlot, Flight, Standing};
-use crate::link::{Link, Refused};
+use crate::link::Link;
 use crate::packet::Frames;
-use crate::route::{Head, LINKS_MAX, LinkPlace};
+use crate::route::{Head, LinkPlace};
 use crate::schedule::{Cycle, Schedule, Turn};
 
 /// The most probes ended in one [`Engine::poll`]: a few microseconds' work, so that a burst of
@@ -145,9 +151,7 @@ pub struct Engine<M> {
     sent: u64,
     ended: u64,
     queued: Vec<Queued>,
-    /// The links that frames were queued on since they were last flushed, and how many on each.
-    used: LinkSet,
-    submitted: [usize; LINKS_MAX],
+    outgoing: Outgoing,
     /// Of each flow; empty if none is TCP.
     halves: Vec<Half>,
     /// When a flow without a way is tried again, of each flow; empty but in a flood without a count.
@@ -170,27 +174,6 @@ impl Heads {
     }
 }
 
-/// The connection that a TCP probe has half opened, to be closed by a RST.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reset {
-    /// The probe's flow.
-    pub flow: FlowIndex,
-    /// Its sequence in the flow.
-    pub sequence: u64,
-    /// Send it even if one was sent: the listener has answered more than once, so that one may
-    /// have been lost.
-    pub again: bool,
-}
-
-/// What is known of the connections that a TCP flow's probes half open.
-#[derive(Clone, Copy, Debug, Default)]
-struct Half {
-    /// One more than the last probe's sequence.
-    sent_to: u64,
-    /// No RST is due for the sequences below this one.
-    reset_to: u64,
-}
-
 /// A probe that is in a link's queue but not flushed.
 #[derive(Clone, Copy)]
 struct Queued {
@@ -199,42 +182,6 @@ struct Queued {
     link: LinkPlace,
     /// How many frames were queued on the link before this one.
     place: usize,
-}
-
-/// Of each link that was flushed and did not take everything, how many frames it sent.
-struct Refusals {
-    links: LinkSet,
-    sent: [usize; LINKS_MAX],
-}
-
-impl Refusals {
-    /// Whether a link refused the frame in this place of its queue.
-    fn contain(&self, link: LinkPlace, place: usize) -> bool {
-        self.links.contains(link) && place >= self.sent[usize::from(link.0)]
-    }
-}
-
-/// A set of links: one bit for each place.
-#[derive(Clone, Copy, Default)]
-struct LinkSet(u32);
-
-const _: () = assert!(LINKS_MAX <= u32::BITS as usize, "a bit for each link");
-
-impl LinkSet {
-    fn insert(&mut self, link: LinkPlace) {
-        self.0 |= 1 << link.0;
-    }
-
-    fn contains(self, link: LinkPlace) -> bool {
-        self.0 >> link.0 & 1 == 1
-    }
-
-    /// Takes the lowest place out.
-    fn pop(&mut self) -> Option<LinkPlace> {
-        let place = (self.0 != 0).then(|| LinkPlace(self.0.trailing_zeros() as u8));
-        self.0 &= self.0.wrapping_sub(1);
-        place
-    }
 }
 
 /// What one poll came to.
@@ -279,8 +226,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             sent: 0,
             ended: 0,
             queued,
-            used: LinkSet::default(),
-            submitted: [0; LINKS_MAX],
+            outgoing: Outgoing::default(),
             halves,
             retries_ns: vec![0; if is_paced { flows } else { 0 }],
         }
@@ -340,97 +286,6 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
             done &= self.finished(index) && readings.end == readings.next;
         }
         if done { Poll::Done } else { Poll::At(wake_ns) }
-    }
-
-    /// Sends up to `max` RSTs that close the connections which these TCP probes have half opened,
-    /// and takes no more of `resets` than it needs for that. Returns how many could not be sent.
-    ///
-    /// # Panics
-    ///
-    /// If a head names a place where no link is.
-    pub fn reset(
-        &mut self,
-        resets: impl Iterator<Item = Reset>,
-        max: usize,
-        links: &mut [impl Link],
-    ) -> u64 {
-        let mut tried = 0;
-        let mut failed = 0;
-        let mut queued = [0_usize; LINKS_MAX];
-        for Reset {
-            flow,
-            sequence,
-            again,
-        } in resets
-        {
-            let half = &mut self.halves[flow.0 as usize];
-            if sequence < half.reset_to && !again {
-                continue;
-            }
-            half.reset_to = half.reset_to.max(sequence + 1);
-            match self.queue_reset(flow, sequence, links) {
-                Some(link) => queued[usize::from(link.0)] += 1,
-                None => failed += 1,
-            }
-            tried += 1;
-            if tried == max {
-                break;
-            }
-        }
-        let refused = self.flush_used(links);
-        for (place, count) in (0..).map(LinkPlace).zip(queued) {
-            let unsent = (0..count).filter(|number| refused.contain(place, *number));
-            failed += unsent.count() as u64;
-        }
-        failed
-    }
-
-    /// Writes a RST and queues it. Returns the link, or `None` if there is no way or no memory.
-    fn queue_reset(
-        &mut self,
-        flow: FlowIndex,
-        sequence: u64,
-        links: &mut [impl Link],
-    ) -> Option<LinkPlace> {
-        let head = self.heads.of(flow)?;
-        let link = &mut links[usize::from(head.link.0)];
-        let buffer = link.frame()?;
-        let cookie = cookie(self.secret, flow.0, sequence);
-        let len = self
-            .frames
-            .write_reset(flow, &head.bytes, sequence, cookie, buffer);
-        link.submit(len);
-        self.submitted(head.link);
-        Some(head.link)
-    }
-
-    /// Closes what a flow's last probe has half opened, if that may be and has not been done: a
-    /// listener takes no second SYN from the same port before. Whoever waited for the SYN-ACK to
-    /// be told of would lose each probe that follows sooner, or sooner than a round trip, or after
-    /// a SYN-ACK that was lost.
-    fn reset_before(&mut self, turn: Turn, links: &mut [impl Link]) {
-        let Turn { flow, sequence, .. } = turn;
-        let Some(half) = self.halves.get_mut(flow.0 as usize) else {
-            return;
-        };
-        let Half { sent_to, reset_to } = *half;
-        half.sent_to = sequence + 1;
-        if sent_to <= reset_to || !self.frames.is_tcp(flow) {
-            return;
-        }
-        let last = sent_to - 1;
-        if self.flight.may_be_open(flow, last) {
-            // Without a way or memory for it, the probe that follows has none either.
-            if self.queue_reset(flow, last, links).is_none() {
-                return;
-            }
-            self.halves[flow.0 as usize].reset_to = sent_to;
-            if self.limits.batch == 1 {
-                // Alone, so that its way out is no part of the probe's round trip. Refused, it
-                // costs at most the next answer.
-                self.flush_used(links);
-            }
-        }
     }
 
     /// Whether a cycle sends no more.
@@ -622,7 +477,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let tx_ns = clock();
         self.flight.send(flow, sequence, tx_ns);
         link.submit(len);
-        let place = self.submitted(head.link);
+        let place = self.outgoing.submitted(head.link);
         self.queued.push(Queued {
             turn,
             tx_ns,
@@ -631,20 +486,12 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         });
     }
 
-    /// Notes that a frame is queued on a link. Returns its place in that queue.
-    fn submitted(&mut self, link: LinkPlace) -> usize {
-        self.used.insert(link);
-        let count = &mut self.submitted[usize::from(link.0)];
-        *count += 1;
-        *count - 1
-    }
-
     /// Sends what is queued; probes that a link refuses have failed.
     fn flush(&mut self, index: usize, links: &mut [impl Link], sink: &mut impl Sink) {
         if self.queued.is_empty() {
             return;
         }
-        let refused = self.flush_used(links);
+        let refused = self.outgoing.flush(links);
         for queued in self.queued.drain(..) {
             let Queued { turn, tx_ns, .. } = queued;
             let refused = refused.contain(queued.link, queued.place);
@@ -658,23 +505,6 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
                 ));
             }
         }
-    }
-
-    /// Flushes the links that have something queued. Returns what they refused.
-    fn flush_used(&mut self, links: &mut [impl Link]) -> Refusals {
-        let mut refusals = Refusals {
-            links: LinkSet::default(),
-            sent: [0; LINKS_MAX],
-        };
-        while let Some(link) = self.used.pop() {
-            let place = usize::from(link.0);
-            let submitted = std::mem::take(&mut self.submitted[place]);
-            if let Err(Refused { unsent, .. }) = links[place].flush() {
-                refusals.links.insert(link);
-                refusals.sent[place] = submitted.saturating_sub(unsent);
-            }
-        }
-        refusals
     }
 }
 

@@ -487,17 +487,6 @@ fn resets_leave_by_their_flows_links_and_what_cannot_leave_is_counted() {
 }
 
 #[test]
-fn a_set_of_links_gives_back_each_once_in_order() {
-    let mut set = LinkSet::default();
-    for place in [LINKS_MAX as u8 - 1, 0, 7, 0] {
-        set.insert(LinkPlace(place));
-    }
-    assert!(set.contains(LinkPlace(7)) && !set.contains(LinkPlace(6)));
-    let places: Vec<_> = std::iter::from_fn(|| set.pop()).collect();
-    assert_eq!(places, [0, 7, LINKS_MAX as u8 - 1].map(LinkPlace));
-}
-
-#[test]
 fn a_full_sink_holds_the_sender_up_and_nothing_is_lost() {
     let mut bench = Bench::new(40, 10 * MS, 3 * MS, limits(Some(1)));
     let mut told = Vec::new();
