@@ -6,6 +6,9 @@ use std::time::Duration;
 /// How far back the rate looks: long enough for slow runs to read steadily.
 const WINDOW: Duration = Duration::from_secs(2);
 
+/// The first probes of a run, over the moment since its start, are no rate.
+const SHORTEST: Duration = Duration::from_millis(50);
+
 /// Counts of probes sent, each with its time since the start.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
@@ -33,7 +36,7 @@ impl Rate {
             _ => (Duration::ZERO, 0),
         };
         let seconds = elapsed.saturating_sub(from).as_secs_f64();
-        if seconds > 0.0 {
+        if seconds >= SHORTEST.as_secs_f64() {
             sent.saturating_sub(base) as f64 / seconds
         } else {
             0.0
@@ -63,6 +66,13 @@ mod tests {
                 "at {ms} ms"
             );
         }
+    }
+
+    #[test]
+    fn the_first_moment_has_no_rate() {
+        let mut rate = Rate::default();
+        assert_eq!(rate.update(Duration::from_micros(300), 1), 0.0);
+        assert_eq!(rate.update(Duration::from_micros(1_000_300), 2), 1.0);
     }
 
     #[test]

@@ -35,7 +35,7 @@ fn ping_shows_a_line_for_each_reply_and_a_summary() {
 }
 
 #[test]
-fn ping_exits_well_and_says_so_when_nobody_answers() {
+fn ping_fails_and_says_so_when_nobody_answers() {
     let _turn = alone();
     let site = Site::new(Shape::default());
     site.lab
