@@ -5,7 +5,8 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pinger_tests::sim::scenario::{Faults, Group, HopChange, Run, Scenario, Stall};
+use pinger::flow::UDP_SEQUENCE_SIZE;
+use pinger_tests::sim::scenario::{Faults, Group, HopChange, Run, Scenario, Stall, Transport};
 use pinger_tests::sim::{Report, run};
 use proptest::prelude::*;
 
@@ -84,6 +85,8 @@ prop_compose! {
         corrupt_cookie in probability(),
         corrupt_header in probability(),
         forge in probability(),
+        icmp_error in (probability(), probability()),
+        replay in probability(),
         refusals in (probability(), probability(), probability()),
     ) -> Faults {
         Faults {
@@ -97,6 +100,9 @@ prop_compose! {
             corrupt_cookie,
             corrupt_header,
             forge,
+            icmp_error: icmp_error.0,
+            change_quotes: icmp_error.1,
+            replay,
             refuse: refusals.0,
             refuse_sent: refusals.1,
             no_frame: refusals.2,
@@ -106,10 +112,24 @@ prop_compose! {
 
 prop_compose! {
     fn group()(
-        count in 1..6_u32, v6: bool, interval_us in 200..20_000_u64, timeout_us in 200..60_000_u64,
-        size in prop_oneof![8..64_u16, Just(1400)], hop in 0..2_u32,
+        count in 1..6_u32,
+        v6: bool,
+        protocol in prop_oneof![Just(Transport::Icmp), Just(Transport::Udp), Just(Transport::Tcp)],
+        (interval_us, timeout_us) in (200..20_000_u64, 200..60_000_u64),
+        size in prop_oneof![0..14_u16, 8..64_u16, Just(1400)],
+        data in prop_oneof![3 => Just(None), 1 => "[a-z]{1,20}".prop_map(Some)],
+        closed: bool,
+        trace in prop_oneof![2 => Just(0_u8), 1 => 1..12_u8],
+        (routers, hop) in (0..8_u8, 0..2_u32),
     ) -> Group {
-        Group { count, v6, interval_us, timeout_us, size, hop }
+        // A sender that waits for the only probe that may be in flight spins, which takes long.
+        let size = size.max(data.as_ref().map_or(0, String::len) as u16);
+        let is_alone = protocol == Transport::Udp && size < UDP_SEQUENCE_SIZE;
+        let (trace, timeout_us) = match is_alone {
+            true => (0, timeout_us.min(interval_us)),
+            false => (trace, timeout_us),
+        };
+        Group { count, v6, protocol, interval_us, timeout_us, size, data, closed, trace, routers, hop }
     }
 }
 
