@@ -171,14 +171,7 @@ impl<'a> World<'a> {
         kernel.payloads = flows.payloads().to_vec();
         let is_tcp = |d: &Destination| d.protocol.number() == PROTOCOL_TCP;
         let resets = destinations.iter().any(is_tcp).then(VecDeque::new);
-        let facts: Vec<_> = destinations
-            .iter()
-            .zip(&identifiers)
-            .map(|(d, id)| FlowFacts {
-                identifier: *id,
-                source: source(d.address),
-            })
-            .collect();
+        let facts = facts(&destinations, &identifiers);
         let heads = heads(&destinations, &hops);
         let truth = Truth::new(targets, heads.hops.len() / 2, START_NS, secret);
         let keeper = StatsKeeper::new(&destinations, &facts, Arc::new(schedule.clone()));
@@ -533,6 +526,14 @@ fn destination(group: &Group, number: u32) -> Destination {
         ttl: NonZeroU8::new(group.trace).map_or(Ttl::Fixed(64), Ttl::Trace),
         ..Destination::echo(address)
     }
+}
+
+fn facts(destinations: &[Destination], identifiers: &[u16]) -> Vec<FlowFacts> {
+    let facts = |(destination, identifier): (&Destination, &u16)| FlowFacts {
+        identifier: *identifier,
+        source: source(destination.address),
+    };
+    destinations.iter().zip(identifiers).map(facts).collect()
 }
 
 /// For each destination its position among those of its interval, timeout and hops, and their

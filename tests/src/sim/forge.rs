@@ -98,7 +98,7 @@ fn forged_reply(request: &Request, wrong: Wrong, rng: &mut Rng) -> (Vec<u8>, Nat
             forged.payload[..2].copy_from_slice(&sequence.to_be_bytes());
         }
         Wrong::Sequence => forged.number ^= u32::from(other),
-        Wrong::Unacknowledged => bits = if other % 2 == 0 { RST } else { SYN },
+        Wrong::Unacknowledged => bits = if other.is_multiple_of(2) { RST } else { SYN },
         _ => wrong_cookie(request, &mut forged, rng),
     }
     let claimed = (request.protocol == PROTOCOL_TCP && forged.number != request.number)

@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
-use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{
+    Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TcpSlice, TransportSlice, UdpSlice,
+};
 use pinger_ebpf::layout::{PROTOCOL_ICMP, PROTOCOL_ICMP6, PROTOCOL_TCP, PROTOCOL_UDP};
 
 const ETHERNET_LEN: usize = 14;
@@ -106,7 +108,6 @@ fn transport_of<'a>(
     source: IpAddr,
     to: IpAddr,
 ) -> Result<Transport<'a>, String> {
-    let too_long = |error: etherparse::err::ValueTooBigError<usize>| error.to_string();
     match slice {
         TransportSlice::Icmpv4(icmp) => {
             let Icmpv4Type::EchoRequest(echo) = icmp.icmp_type() else {
@@ -140,52 +141,52 @@ fn transport_of<'a>(
                 ..Transport::default()
             })
         }
-        TransportSlice::Udp(udp) => {
-            let header = udp.to_header();
-            let payload = udp.payload();
-            let expected = match (source, to) {
-                (IpAddr::V4(from), IpAddr::V4(to)) => {
-                    header.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload)
-                }
-                (IpAddr::V6(from), IpAddr::V6(to)) => {
-                    header.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload)
-                }
-                _ => return Err("two families".to_owned()),
-            };
-            Ok(Transport {
-                protocol: PROTOCOL_UDP,
-                identifier: header.source_port,
-                port: header.destination_port,
-                checksum: header.checksum,
-                expected: expected.map_err(too_long)?,
-                payload,
-                ..Transport::default()
-            })
-        }
-        TransportSlice::Tcp(tcp) => {
-            let expected = match (source, to) {
-                (IpAddr::V4(from), IpAddr::V4(to)) => {
-                    tcp.calc_checksum_ipv4(from.octets(), to.octets())
-                }
-                (IpAddr::V6(from), IpAddr::V6(to)) => {
-                    tcp.calc_checksum_ipv6(from.octets(), to.octets())
-                }
-                _ => return Err("two families".to_owned()),
-            };
-            if tcp.syn() == tcp.rst() || tcp.ack() || tcp.fin() {
-                return Err("neither a SYN nor a RST".to_owned());
-            }
-            Ok(Transport {
-                protocol: PROTOCOL_TCP,
-                identifier: tcp.source_port(),
-                port: tcp.destination_port(),
-                number: tcp.sequence_number(),
-                checksum: tcp.checksum(),
-                expected: expected.map_err(too_long)?,
-                is_reset: tcp.rst(),
-                payload: tcp.payload(),
-            })
-        }
+        TransportSlice::Udp(udp) => datagram(udp, source, to),
+        TransportSlice::Tcp(tcp) => segment(tcp, source, to),
         other => Err(format!("no probe: {other:?}")),
     }
+}
+
+fn datagram<'a>(udp: &UdpSlice<'a>, source: IpAddr, to: IpAddr) -> Result<Transport<'a>, String> {
+    let header = udp.to_header();
+    let payload = udp.payload();
+    let expected = match (source, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            header.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload)
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            header.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload)
+        }
+        _ => return Err("two families".to_owned()),
+    };
+    Ok(Transport {
+        protocol: PROTOCOL_UDP,
+        identifier: header.source_port,
+        port: header.destination_port,
+        checksum: header.checksum,
+        expected: expected.map_err(|error| error.to_string())?,
+        payload,
+        ..Transport::default()
+    })
+}
+
+fn segment<'a>(tcp: &TcpSlice<'a>, source: IpAddr, to: IpAddr) -> Result<Transport<'a>, String> {
+    let expected = match (source, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => tcp.calc_checksum_ipv4(from.octets(), to.octets()),
+        (IpAddr::V6(from), IpAddr::V6(to)) => tcp.calc_checksum_ipv6(from.octets(), to.octets()),
+        _ => return Err("two families".to_owned()),
+    };
+    if tcp.syn() == tcp.rst() || tcp.ack() || tcp.fin() {
+        return Err("neither a SYN nor a RST".to_owned());
+    }
+    Ok(Transport {
+        protocol: PROTOCOL_TCP,
+        identifier: tcp.source_port(),
+        port: tcp.destination_port(),
+        number: tcp.sequence_number(),
+        checksum: tcp.checksum(),
+        expected: expected.map_err(|error| error.to_string())?,
+        is_reset: tcp.rst(),
+        payload: tcp.payload(),
+    })
 }

@@ -36,8 +36,8 @@ pub struct Target {
     /// The way to it.
     pub way: Way,
     probes: Vec<Probe>,
-    /// Its answers as they came.
-    arrivals: Vec<(u64, Genuine, Arrived)>,
+    /// The answers to its probes, by sequence, as they came.
+    arrivals: Vec<(u64, Arrived)>,
     /// RSTs: for which probe, and when.
     resets: Vec<(u64, u64)>,
 }
@@ -213,7 +213,7 @@ impl Truth {
                     verdict,
                 };
                 let target = &mut self.targets[flow as usize];
-                target.arrivals.push((sequence, genuine, arrived));
+                target.arrivals.push((sequence, arrived));
             }
             Nature::Foreign(_) if verdict == Verdict::Passed => {}
             Nature::Foreign(_) => self.fail(format!(
@@ -226,21 +226,23 @@ impl Truth {
     /// that the bits which came back of its sequence name a newer one of its slot.
     fn attribute(&mut self) -> Result<(), String> {
         for (flow, target) in self.targets.iter_mut().enumerate() {
-            for (sequence, genuine, arrived) in std::mem::take(&mut target.arrivals) {
+            for (sequence, arrived) in std::mem::take(&mut target.arrivals) {
+                let proof = arrived.genuine.proof;
                 let occupant = target.occupant(sequence, arrived.rx_ns);
                 let occupant = occupant.map(|index| &target.probes[index]);
                 let newest = occupant.map_or(sequence, |probe| probe.sequence);
-                let behind = newest.wrapping_sub(sequence) & u64::from(genuine.proof.bits);
+                let behind = newest.wrapping_sub(sequence) & u64::from(proof.bits);
                 let meant = newest - behind;
-                let is_other = genuine.proof.is_whole && meant != sequence;
+                let is_other = proof.is_whole && meant != sequence;
                 if arrived.verdict == Verdict::Passed {
                     // The slot of an answer not told of has no more than 16 bits of the sequence.
                     let is_untold = |probe: &Probe| {
                         let mut arrivals = probe.arrivals.iter();
                         arrivals.any(|a| a.verdict == Verdict::Untold)
                     };
-                    let is_cut = behind > 0 || (genuine.proof.is_whole && meant > 0xffff);
-                    if !is_other && !(is_cut && occupant.is_some_and(is_untold)) {
+                    let is_cut = behind > 0 || (proof.is_whole && meant > 0xffff);
+                    let may_pass = is_other || (is_cut && occupant.is_some_and(is_untold));
+                    if !may_pass {
                         let what = format!("{arrived:?} to probe {sequence} of {flow} passed");
                         return Err(what);
                     }
