@@ -4,6 +4,8 @@
 //! In: a [`Scenario`]. Out: a [`Report`], or what was wrong. After every step the sum of the
 //! counts must hold; at the end every probe's results are compared with what really happened.
 
+pub mod answer;
+mod forge;
 pub mod host;
 pub mod kernel;
 pub mod network;
@@ -13,11 +15,12 @@ pub mod truth;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pinger::destination::{Destination, FlowIndex, Protocol};
-use pinger::engine::{Engine, Heads, Limits, Note, Poll, Sink};
+use pinger::destination::{Destination, FlowIndex, Protocol, Ttl};
+use pinger::engine::{Engine, Heads, Limits, Note, Poll, Reset, Sink};
 use pinger::flight::{AtomicSlot, Flight};
 use pinger::flow::Flows;
 use pinger::packet::ETHERNET_LEN;
@@ -25,19 +28,28 @@ use pinger::result::{Outcome, ProbeResult};
 use pinger::route::{Head, LinkPlace};
 use pinger::schedule::Schedule;
 use pinger::stats::{Counts, FlowFacts, Outside, StatsKeeper};
-use pinger_ebpf::layout::Settings;
+use pinger_ebpf::layout::{AnswerKind, PROTOCOL_TCP, PROTOCOL_UDP, Settings};
 
+use answer::Way;
 use kernel::{Kernel, Slots};
 use network::{Network, SimLink};
 use rng::Rng;
-use scenario::{Group, Scenario};
+use scenario::{Group, Scenario, Transport};
 use truth::{Target, Truth};
 
 const MS: u64 = 1_000_000;
 /// When the simulated machine's probing starts: an hour after it was booted.
 const START_NS: u64 = 3_600_000 * MS;
 /// The soonest that a sender that does not sleep comes back.
-const SPIN_NS: u64 = 100;
+const SPIN_NS: u64 = 500;
+/// The longest that a sender sleeps where connections are to be reset.
+const RESET_SLEEP_NS: u64 = MS;
+/// The most resets sent in one go.
+const RESETS_PER_TURN: usize = 4;
+/// Our ports of UDP and TCP, and those that are probed.
+const PORTS_UDP: [u16; 2] = [40_000, 7];
+const PORTS_TCP: [u16; 2] = [40_001, 443];
+
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -47,6 +59,8 @@ pub struct Report {
     pub forged: u64,
     /// Answers that found the ring buffer full.
     pub ring_dropped: u64,
+    /// RSTs that closed connections.
+    pub resets: u64,
     /// Virtual time.
     pub elapsed: Duration,
     /// Real time.
@@ -112,6 +126,8 @@ struct World<'a> {
     notes: Notes,
     keeper: StatsKeeper,
     results: Vec<ProbeResult>,
+    /// On their way from the stats keeper to the sender; `None` without a TCP flow.
+    resets: Option<VecDeque<Reset>>,
     rng: Rng,
 }
 
@@ -119,8 +135,13 @@ impl<'a> World<'a> {
     fn new(scenario: &'a Scenario) -> Self {
         let mut rng = Rng::new(scenario.seed);
         let run = &scenario.run;
-        let (destinations, hops) = destinations(&scenario.destinations);
-        let identifiers: Vec<u16> = destinations.iter().map(|_| rng.draw() as u16).collect();
+        let (destinations, hops, ways) = destinations(&scenario.destinations);
+        let identifier = |destination: &Destination| match destination.protocol.number() {
+            PROTOCOL_UDP => PORTS_UDP[0],
+            PROTOCOL_TCP => PORTS_TCP[0],
+            _ => rng.draw() as u16,
+        };
+        let identifiers: Vec<u16> = destinations.iter().map(identifier).collect();
         let secret = [rng.draw(), rng.draw()];
         let schedule = Schedule::new(&destinations, START_NS, run.flood);
         let flows = Flows::new(destinations.clone(), identifiers.clone(), secret);
@@ -131,7 +152,8 @@ impl<'a> World<'a> {
             let slots = u64::from(runs.of(FlowIndex(index as u32)).mask) + 1;
             let place = (!run.flood).then_some(places[index]);
             let destination = destinations[index].clone();
-            Target::new(destination, identifiers[index], slots, place, hops[index])
+            let (hop, way) = (hops[index], ways[index]);
+            Target::new(destination, identifiers[index], slots, place, hop, way)
         };
         let targets: Vec<_> = (0..destinations.len()).map(target).collect();
         let settings = Settings {
@@ -139,22 +161,17 @@ impl<'a> World<'a> {
             verify: 1,
             log: 0,
         };
-        let payload = pinger::packet::pattern();
-        let kernel = Kernel::new(
+        let mut kernel = Kernel::new(
             flows.table(&runs),
             slots.clone(),
-            payload,
+            pinger::packet::pattern(),
             settings,
             run.ring,
         );
-        let facts: Vec<_> = destinations
-            .iter()
-            .zip(&identifiers)
-            .map(|(d, id)| FlowFacts {
-                identifier: *id,
-                source: source(d.address),
-            })
-            .collect();
+        kernel.payloads = flows.payloads().to_vec();
+        let is_tcp = |d: &Destination| d.protocol.number() == PROTOCOL_TCP;
+        let resets = destinations.iter().any(is_tcp).then(VecDeque::new);
+        let facts = facts(&destinations, &identifiers);
         let heads = heads(&destinations, &hops);
         let truth = Truth::new(targets, heads.hops.len() / 2, START_NS, secret);
         let keeper = StatsKeeper::new(&destinations, &facts, Arc::new(schedule.clone()));
@@ -178,6 +195,7 @@ impl<'a> World<'a> {
             },
             keeper,
             results: Vec::new(),
+            resets,
             rng,
         }
     }
@@ -214,16 +232,20 @@ impl<'a> World<'a> {
             if now_ns >= stop_ns {
                 self.engine.stop();
             }
-            match self.poll(now_ns) {
+            let poll = self.poll(now_ns);
+            self.reset();
+            match poll {
                 Poll::Done => break,
                 Poll::At(at_ns) => wake_ns = self.wake_ns(now_ns, at_ns, stop_ns),
             }
         }
         self.gather()?;
+        self.reset();
         while let Some(arrival_ns) = self.network.next_arrival_ns() {
             self.network.advance_to(arrival_ns.max(gather_at_ns));
             gather_at_ns = self.network.now_ns() + gather_ns;
             self.gather()?;
+            self.reset();
         }
         Ok(())
     }
@@ -254,6 +276,44 @@ impl<'a> World<'a> {
         poll
     }
 
+    /// Closes the connections that the stats keeper has told of, as the sender's thread does.
+    fn reset(&mut self) {
+        let Some(resets) = &mut self.resets else {
+            return;
+        };
+        let mut link = SimLink::new(&self.network);
+        while !resets.is_empty() {
+            let told = std::iter::from_fn(|| resets.pop_front());
+            let links = std::slice::from_mut(&mut link);
+            self.engine.reset(told, RESETS_PER_TURN, links);
+        }
+    }
+
+    /// What the gatherer tells the sender: a SYN-ACK has come, or an answer that may be one.
+    fn tell(&mut self, result: &ProbeResult, is_known: bool) {
+        let Some(resets) = &mut self.resets else {
+            return;
+        };
+        let kind = result.answer.map(|answer| answer.kind);
+        let is_open = match is_known {
+            true => kind == Some(Some(AnswerKind::SynAck)),
+            // Of a TCP probe no more is known than that it was answered, or by an error.
+            false => self.network.with(|inner| {
+                let target = &inner.truth.targets[result.flow.0 as usize];
+                let is_tcp = target.destination.protocol.number() == PROTOCOL_TCP;
+                let rtt_ns = result.answer.and_then(|answer| answer.rtt_ns);
+                is_tcp && rtt_ns.is_some()
+            }),
+        };
+        if is_open {
+            resets.push_back(Reset {
+                flow: result.flow,
+                sequence: result.sequence,
+                again: !result.outcome.is_answer(),
+            });
+        }
+    }
+
     /// When the sender's thread really comes back: a sleeper wakes up late, and a stall is as
     /// long as it is.
     fn wake_ns(&mut self, polled_ns: u64, at_ns: u64, stop_ns: u64) -> u64 {
@@ -261,6 +321,9 @@ impl<'a> World<'a> {
         let mut wake_ns = at_ns.max(now_ns + SPIN_NS);
         if polled_ns < stop_ns {
             wake_ns = wake_ns.min(stop_ns.max(now_ns + SPIN_NS));
+        }
+        if self.resets.is_some() {
+            wake_ns = wake_ns.min(now_ns + RESET_SLEEP_NS);
         }
         wake_ns += self.rng.below(self.scenario.run.wake_late_us * 1000);
         for stall in &self.scenario.stalls {
@@ -289,7 +352,10 @@ impl<'a> World<'a> {
             .network
             .with(|inner| std::mem::take(&mut inner.kernel.ring));
         while let Some(note) = self.notes.queue.pop_front() {
-            self.results.extend(self.keeper.note(note));
+            if let Some(result) = self.keeper.note(note) {
+                self.tell(&result, false);
+                self.results.push(result);
+            }
             self.check_sums(match note {
                 Note::Sent { flow } | Note::Ended { flow, .. } => Some(flow),
                 Note::Skipped { .. } => None,
@@ -299,6 +365,7 @@ impl<'a> World<'a> {
             let Some(result) = self.keeper.event(&event) else {
                 return Err(format!("an event of no probe: {event:?}"));
             };
+            self.tell(&result, true);
             self.notes.answered += u64::from(result.outcome.is_answer());
             self.results.push(result);
             self.check_sums(Some(result.flow))?;
@@ -349,13 +416,19 @@ impl<'a> World<'a> {
     }
 
     fn report(&self, took: Duration) -> Report {
-        let (forged, ring_dropped) = self
-            .network
-            .with(|inner| (inner.kernel.forged, inner.kernel.ring_dropped));
+        let (forged, ring_dropped, resets) = self.network.with(|inner| {
+            let Kernel {
+                forged,
+                ring_dropped,
+                ..
+            } = inner.kernel;
+            (forged, ring_dropped, inner.truth.resets())
+        });
         Report {
             counts: *self.keeper.totals(),
             forged,
             ring_dropped,
+            resets,
             elapsed: Duration::from_nanos(self.network.now_ns() - START_NS),
             took,
         }
@@ -395,6 +468,8 @@ fn check_counts(scenario: &Scenario, report: &Report) -> Result<(), String> {
             "skipped" => counts.skipped,
             "forged" => report.forged,
             "ring_dropped" => report.ring_dropped,
+            "answered" => counts.reply + counts.error,
+            "resets" => report.resets,
             _ => return Err(format!("there is no count \"{name}\"")),
         };
         if !(*low..=*high).contains(&found) {
@@ -406,52 +481,76 @@ fn check_counts(scenario: &Scenario, report: &Report) -> Result<(), String> {
     Ok(())
 }
 
-/// The destinations of all groups, and the next hop of each.
-fn destinations(groups: &[Group]) -> (Vec<Destination>, Vec<u32>) {
+/// The destinations of all groups, and the next hop of each and the way to it.
+fn destinations(groups: &[Group]) -> (Vec<Destination>, Vec<u32>, Vec<Way>) {
     let mut destinations = Vec::new();
     let mut hops = Vec::new();
+    let mut ways = Vec::new();
     for group in groups {
         for _ in 0..group.count {
-            let number = destinations.len() as u32;
-            let address = if group.v6 {
-                IpAddr::from(Ipv6Addr::from_bits((0xfd << 120) | u128::from(number)))
-            } else {
-                IpAddr::from(Ipv4Addr::from_bits((10 << 24) | number))
-            };
-            destinations.push(Destination {
-                id: u64::from(number),
-                name: address.to_string(),
-                address,
-                protocol: Protocol::echo(address),
-                interval_ns: group.interval_us * 1000,
-                timeout_ns: group.timeout_us * 1000,
-                size: group.size,
-                ..Destination::echo(address)
-            });
+            destinations.push(destination(group, destinations.len() as u32));
             hops.push(group.hop);
+            ways.push(Way {
+                routers: group.routers,
+                is_closed: group.closed,
+            });
         }
     }
-    (destinations, hops)
+    (destinations, hops, ways)
 }
 
-/// For each destination its position among those of its interval and timeout, and their number.
+fn destination(group: &Group, number: u32) -> Destination {
+    let address = if group.v6 {
+        IpAddr::from(Ipv6Addr::from_bits((0xfd << 120) | u128::from(number)))
+    } else {
+        IpAddr::from(Ipv4Addr::from_bits((10 << 24) | number))
+    };
+    let protocol = Protocol::of(group.protocol.into(), address);
+    let is_tcp = group.protocol == Transport::Tcp;
+    let data = group.data.as_deref().filter(|_| !is_tcp);
+    let data_len = data.map_or(0, str::len) as u16;
+    Destination {
+        id: u64::from(number),
+        name: address.to_string(),
+        address,
+        protocol,
+        interval_ns: group.interval_us * 1000,
+        timeout_ns: group.timeout_us * 1000,
+        size: if is_tcp { 0 } else { group.size.max(data_len) },
+        data: data.map(|data| data.as_bytes().into()),
+        port: match group.protocol {
+            Transport::Icmp => 0,
+            Transport::Udp => PORTS_UDP[1],
+            Transport::Tcp => PORTS_TCP[1],
+        },
+        ttl: NonZeroU8::new(group.trace).map_or(Ttl::Fixed(64), Ttl::Trace),
+        ..Destination::echo(address)
+    }
+}
+
+fn facts(destinations: &[Destination], identifiers: &[u16]) -> Vec<FlowFacts> {
+    let facts = |(destination, identifier): (&Destination, &u16)| FlowFacts {
+        identifier: *identifier,
+        source: source(destination.address),
+    };
+    destinations.iter().zip(identifiers).map(facts).collect()
+}
+
+/// For each destination its position among those of its interval, timeout and hops, and their
+/// number.
 fn places(destinations: &[Destination]) -> Vec<(u64, u64)> {
-    let mut cycles: HashMap<(u64, u64), u64> = HashMap::new();
+    let key = |d: &Destination| (d.interval_ns, d.timeout_ns, d.ttl.hops().max(1));
+    let mut cycles: HashMap<_, u64> = HashMap::new();
     let mut positions = Vec::with_capacity(destinations.len());
     for destination in destinations {
-        let len = cycles
-            .entry((destination.interval_ns, destination.timeout_ns))
-            .or_default();
+        let len = cycles.entry(key(destination)).or_default();
         positions.push(*len);
         *len += 1;
     }
-    let place = |(destination, position): (&Destination, u64)| {
-        (
-            position,
-            cycles[&(destination.interval_ns, destination.timeout_ns)],
-        )
-    };
-    destinations.iter().zip(positions).map(place).collect()
+    let placed = destinations.iter().zip(positions);
+    placed
+        .map(|(d, position)| (position, cycles[&key(d)]))
+        .collect()
 }
 
 /// The head of frames to a next hop.

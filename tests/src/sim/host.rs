@@ -1,32 +1,61 @@
-//! The far end: takes a request as a host would, by etherparse's reading, and makes the answers
-//! that the faults ask for, each with what it really is.
+//! The far end as it reads: takes a frame of ours as a strict host or router would, by
+//! etherparse's reading.
 
 use std::net::IpAddr;
 
-use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice};
-use pinger_ebpf::identity::Prefix;
-use pinger_ebpf::layout::PROTOCOL_ICMP;
-
-use super::rng::Rng;
-use super::scenario::Faults;
+use etherparse::{
+    Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TcpSlice, TransportSlice, UdpSlice,
+};
+use pinger_ebpf::layout::{PROTOCOL_ICMP, PROTOCOL_ICMP6, PROTOCOL_TCP, PROTOCOL_UDP};
 
 const ETHERNET_LEN: usize = 14;
 
-/// A request as the host sees it.
-#[derive(Debug)]
+/// A packet of ours as the host sees it: a probe, or the RST that takes one back.
+#[derive(Clone, Debug)]
 pub struct Request {
     /// Who asks.
     pub source: IpAddr,
     /// Who is asked.
     pub to: IpAddr,
-    /// ICMP identifier.
+    /// IANA number.
+    pub protocol: u8,
+    /// ICMP identifier, or the port that asks.
     pub identifier: u16,
-    /// ICMP sequence number.
-    pub sequence: u16,
+    /// The port that is asked; zero for ICMP.
+    pub port: u16,
+    /// ICMP sequence number, or TCP's; zero for UDP.
+    pub number: u32,
+    /// Checksum of ICMP, UDP or TCP.
+    pub checksum: u16,
+    /// Whether it is a RST, and no probe.
+    pub is_reset: bool,
     /// Time to live or hop limit.
     pub hop_limit: u8,
-    /// ICMP payload.
+    /// What follows the header of ICMP, UDP or TCP.
     pub payload: Vec<u8>,
+    /// The IP packet as it left.
+    pub packet: Vec<u8>,
+}
+
+impl Request {
+    /// Where in the IP packet the header of ICMP, UDP or TCP begins.
+    pub fn transport_at(&self) -> usize {
+        if self.to.is_ipv4() { 20 } else { 40 }
+    }
+}
+
+/// What the header of ICMP, UDP or TCP says.
+#[derive(Default)]
+struct Transport<'a> {
+    protocol: u8,
+    identifier: u16,
+    port: u16,
+    number: u32,
+    checksum: u16,
+    /// What the checksum should be.
+    expected: u16,
+    is_reset: bool,
+    payload: &'a [u8],
 }
 
 /// Reads a frame as a strict host: every checksum and length must be right.
@@ -54,200 +83,110 @@ pub fn read(frame: &[u8]) -> Result<Request, String> {
         }
         NetSlice::Arp(_) => return Err("an ARP packet".to_owned()),
     };
-    let (echo, payload) = match (sliced.transport, source, to) {
-        (Some(TransportSlice::Icmpv4(icmp)), ..) => {
-            if icmp.checksum() != icmp.icmp_type().calc_checksum(icmp.payload()) {
-                return Err("wrong ICMP checksum".to_owned());
-            }
-            let Icmpv4Type::EchoRequest(echo) = icmp.icmp_type() else {
-                return Err("no echo request".to_owned());
-            };
-            (echo, icmp.payload())
-        }
-        (Some(TransportSlice::Icmpv6(icmp)), IpAddr::V6(from), IpAddr::V6(to)) => {
-            if !icmp.is_checksum_valid(from.octets(), to.octets()) {
-                return Err("wrong ICMPv6 checksum".to_owned());
-            }
-            let Icmpv6Type::EchoRequest(echo) = icmp.icmp_type() else {
-                return Err("no echo request".to_owned());
-            };
-            (echo, icmp.payload())
-        }
-        other => return Err(format!("not an ICMP message: {other:?}")),
-    };
+    let transport = sliced.transport.as_ref().ok_or("no transport header")?;
+    let read = transport_of(transport, source, to)?;
+    if read.checksum != read.expected {
+        return Err(format!("wrong checksum {:#06x}", read.checksum));
+    }
     Ok(Request {
         source,
         to,
-        identifier: echo.id,
-        sequence: echo.seq,
+        protocol: read.protocol,
+        identifier: read.identifier,
+        port: read.port,
+        number: read.number,
+        checksum: read.checksum,
+        is_reset: read.is_reset,
         hop_limit,
-        payload: payload.to_vec(),
+        payload: read.payload.to_vec(),
+        packet: frame[ETHERNET_LEN..].to_vec(),
     })
 }
 
-/// What an answer really is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nature {
-    /// The probe's own, with its payload changed at an offset, or not.
-    Genuine {
-        /// The first changed byte of the payload.
-        mismatch_at: Option<u16>,
-        /// Time to live or hop limit on arrival.
-        hop_limit: u8,
-    },
-    /// Nobody may take it for an answer.
-    Foreign,
-}
-
-/// The answers to a request: none, one or more, in any order.
-pub fn answers(request: &Request, faults: &Faults, rng: &mut Rng) -> Vec<(Vec<u8>, Nature)> {
-    let mut answers = Vec::new();
-    if rng.chance(faults.forge) {
-        answers.push((forged(request, rng), Nature::Foreign));
-    }
-    if rng.chance(faults.loss) {
-        return answers;
-    }
-    loop {
-        answers.push(answer(request, faults, rng));
-        if !rng.chance(faults.duplicate) {
-            return answers;
-        }
-    }
-}
-
-/// One honest answer, as it arrives after what the network did to it.
-fn answer(request: &Request, faults: &Faults, rng: &mut Rng) -> (Vec<u8>, Nature) {
-    let hop_limit = 1 + rng.below(255) as u8;
-    let mut payload = request.payload.clone();
-    let Prefix {
-        cookie_len,
-        len: own_len,
-        ..
-    } = Prefix::of(PROTOCOL_ICMP, payload.len());
-    let mut mismatch_at = None;
-    if rng.chance(faults.corrupt) && payload.len() > own_len {
-        let at = own_len + rng.below((payload.len() - own_len) as u64) as usize;
-        payload[at] ^= 1 << rng.below(8);
-        mismatch_at = Some(at as u16);
-    }
-    if rng.chance(faults.resize) {
-        let len = own_len + rng.below((payload.len() - own_len) as u64 + 9) as usize;
-        if len != payload.len() {
-            let at = len.min(payload.len()) as u16;
-            mismatch_at = Some(mismatch_at.map_or(at, |first| at.min(first)));
-        }
-        payload.resize(len, 0x77);
-    }
-    let mut nature = Nature::Genuine {
-        mismatch_at,
-        hop_limit,
-    };
-    if rng.chance(faults.corrupt_cookie) && cookie_len == 8 {
-        payload[rng.below(8) as usize] ^= 1 << rng.below(8);
-        nature = Nature::Foreign;
-    }
-    let mut frame = reply(
-        request,
-        request.identifier,
-        request.sequence,
-        &payload,
-        hop_limit,
-    );
-    if rng.chance(faults.corrupt_header) && cookie_len == 8 {
-        corrupt_header(&mut frame, request.to.is_ipv4(), rng);
-        nature = Nature::Foreign;
-    }
-    (frame, nature)
-}
-
-/// Changes one bit of a field without which an answer is not ours: EtherType, version, source
-/// address, ICMP type, identifier or sequence.
-fn corrupt_header(frame: &mut [u8], is_ipv4: bool, rng: &mut Rng) {
-    let icmp_at = ETHERNET_LEN + if is_ipv4 { 20 } else { 40 };
-    let source = if is_ipv4 { [26, 29] } else { [22, 37] };
-    let (bytes, bits) = match rng.below(6) {
-        0 => ([12, 13], [0, 7]),
-        1 => ([ETHERNET_LEN as u64; 2], [4, 7]),
-        2 => (source, [0, 7]),
-        3 => ([icmp_at as u64; 2], [0, 7]),
-        4 => ([icmp_at as u64 + 4, icmp_at as u64 + 5], [0, 7]),
-        _ => ([icmp_at as u64 + 6, icmp_at as u64 + 7], [0, 7]),
-    };
-    frame[rng.between(bytes) as usize] ^= 1 << rng.between(bits);
-}
-
-/// An answer of somebody who guesses: one thing is wrong.
-fn forged(request: &Request, rng: &mut Rng) -> Vec<u8> {
-    let mut payload = request.payload.clone();
-    let (mut identifier, mut sequence) = (request.identifier, request.sequence);
-    let mut from = request.to;
-    match rng.below(4) {
-        0 => identifier ^= 1 + rng.below(0xffff) as u16,
-        1 => sequence = sequence.wrapping_add(1 + rng.below(0xfffe) as u16),
-        2 => from = other(from),
-        _ => {
-            for byte in payload.iter_mut().take(8) {
-                *byte = byte.wrapping_add(1 + rng.below(255) as u8);
-            }
-        }
-    }
-    let forged = Request {
-        to: from,
-        payload: Vec::new(),
-        ..*request
-    };
-    reply(&forged, identifier, sequence, &payload, 64)
-}
-
-fn other(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => (v4.to_bits() ^ 0x8000_0000).to_be_bytes().into(),
-        IpAddr::V6(v6) => (v6.to_bits() ^ (1 << 127)).to_be_bytes().into(),
-    }
-}
-
-/// The bytes of an echo reply, with all checksums.
-fn reply(request: &Request, id: u16, seq: u16, payload: &[u8], hop_limit: u8) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-    let echo = IcmpEchoHeader { id, seq };
-    let len = (payload.len() + 8) as u16;
-    let (icmp_type, checksum) = match (request.to, request.source) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            frame.extend_from_slice(&[0x08, 0x00]);
-            let mut ip = etherparse::Ipv4Header {
-                total_len: 20 + len,
-                time_to_live: hop_limit,
-                protocol: etherparse::IpNumber::ICMP,
-                source: from.octets(),
-                destination: to.octets(),
-                ..Default::default()
+fn transport_of<'a>(
+    slice: &TransportSlice<'a>,
+    source: IpAddr,
+    to: IpAddr,
+) -> Result<Transport<'a>, String> {
+    match slice {
+        TransportSlice::Icmpv4(icmp) => {
+            let Icmpv4Type::EchoRequest(echo) = icmp.icmp_type() else {
+                return Err("no echo request".to_owned());
             };
-            ip.header_checksum = ip.calc_header_checksum();
-            frame.extend_from_slice(&ip.to_bytes());
-            (0, Icmpv4Type::EchoReply(echo).calc_checksum(payload))
+            Ok(Transport {
+                protocol: PROTOCOL_ICMP,
+                identifier: echo.id,
+                number: echo.seq.into(),
+                checksum: icmp.checksum(),
+                expected: icmp.icmp_type().calc_checksum(icmp.payload()),
+                payload: icmp.payload(),
+                ..Transport::default()
+            })
+        }
+        TransportSlice::Icmpv6(icmp) => {
+            let (Icmpv6Type::EchoRequest(echo), IpAddr::V6(from), IpAddr::V6(to)) =
+                (icmp.icmp_type(), source, to)
+            else {
+                return Err("no echo request".to_owned());
+            };
+            let is_right = icmp.is_checksum_valid(from.octets(), to.octets());
+            let checksum = icmp.checksum();
+            Ok(Transport {
+                protocol: PROTOCOL_ICMP6,
+                identifier: echo.id,
+                number: echo.seq.into(),
+                checksum,
+                expected: if is_right { checksum } else { !checksum },
+                payload: icmp.payload(),
+                ..Transport::default()
+            })
+        }
+        TransportSlice::Udp(udp) => datagram(udp, source, to),
+        TransportSlice::Tcp(tcp) => segment(tcp, source, to),
+        other => Err(format!("no probe: {other:?}")),
+    }
+}
+
+fn datagram<'a>(udp: &UdpSlice<'a>, source: IpAddr, to: IpAddr) -> Result<Transport<'a>, String> {
+    let header = udp.to_header();
+    let payload = udp.payload();
+    let expected = match (source, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            header.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload)
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
-            frame.extend_from_slice(&[0x86, 0xdd]);
-            let ip = etherparse::Ipv6Header {
-                payload_length: len,
-                next_header: etherparse::IpNumber::IPV6_ICMP,
-                hop_limit,
-                source: from.octets(),
-                destination: to.octets(),
-                ..Default::default()
-            };
-            frame.extend_from_slice(&ip.to_bytes());
-            let checksum =
-                Icmpv6Type::EchoReply(echo).calc_checksum(from.octets(), to.octets(), payload);
-            (129, checksum.expect("a payload of less than 4 GB"))
+            header.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload)
         }
-        (from, to) => unreachable!("from {from} to {to}"),
+        _ => return Err("two families".to_owned()),
     };
-    frame.extend_from_slice(&[icmp_type, 0]);
-    frame.extend_from_slice(&checksum.to_be_bytes());
-    frame.extend_from_slice(&id.to_be_bytes());
-    frame.extend_from_slice(&seq.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
+    Ok(Transport {
+        protocol: PROTOCOL_UDP,
+        identifier: header.source_port,
+        port: header.destination_port,
+        checksum: header.checksum,
+        expected: expected.map_err(|error| error.to_string())?,
+        payload,
+        ..Transport::default()
+    })
+}
+
+fn segment<'a>(tcp: &TcpSlice<'a>, source: IpAddr, to: IpAddr) -> Result<Transport<'a>, String> {
+    let expected = match (source, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => tcp.calc_checksum_ipv4(from.octets(), to.octets()),
+        (IpAddr::V6(from), IpAddr::V6(to)) => tcp.calc_checksum_ipv6(from.octets(), to.octets()),
+        _ => return Err("two families".to_owned()),
+    };
+    if tcp.syn() == tcp.rst() || tcp.ack() || tcp.fin() {
+        return Err("neither a SYN nor a RST".to_owned());
+    }
+    Ok(Transport {
+        protocol: PROTOCOL_TCP,
+        identifier: tcp.source_port(),
+        port: tcp.destination_port(),
+        number: tcp.sequence_number(),
+        checksum: tcp.checksum(),
+        expected: expected.map_err(|error| error.to_string())?,
+        is_reset: tcp.rst(),
+        payload: tcp.payload(),
+    })
 }

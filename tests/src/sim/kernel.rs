@@ -4,10 +4,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use pinger::destination::wire_address;
 use pinger::flight::AtomicSlot;
 use pinger_ebpf::identity::Prefix;
-use pinger_ebpf::layout::{Event, Flow, FlowKey, PAYLOAD_MATCHES, Payload, Settings};
-use pinger_ebpf::matching::{Context, Match};
+use pinger_ebpf::layout::{Event, Flow, FlowKey, PAYLOAD_MATCHES, PROTOCOL_UDP, Payload, Settings};
+use pinger_ebpf::matching::{Context, Match, SlotCell};
 use pinger_ebpf::parse::{Answer, Packet, parse};
 use pinger_ebpf::payload::Received;
 
@@ -38,8 +39,8 @@ pub struct Kernel {
     pub flows: HashMap<FlowKey, Flow>,
     /// The flight table.
     pub slots: Slots,
-    /// What all probes carry.
-    pub payload: Payload,
+    /// What probes carry; each flow says which is its.
+    pub payloads: Vec<Payload>,
     /// The program's settings.
     pub settings: Settings,
     /// The ring buffer.
@@ -57,7 +58,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// A program that has seen no packet yet.
+    /// A program that has seen no packet yet, and whose flows share one payload.
     pub fn new(
         flows: impl IntoIterator<Item = (FlowKey, Flow)>,
         slots: Slots,
@@ -68,7 +69,7 @@ impl Kernel {
         Self {
             flows: flows.into_iter().collect(),
             slots,
-            payload,
+            payloads: vec![payload],
             settings,
             ring: VecDeque::new(),
             ring_max,
@@ -82,6 +83,31 @@ impl Kernel {
     /// Whether the ring buffer takes one more event.
     pub fn has_room(&self) -> bool {
         self.ring.len() < self.ring_max
+    }
+
+    /// The sequence of the UDP probe in this frame if its flow has one slot and so it says
+    /// nowhere in the frame.
+    pub fn only_probe(&self, frame: &[u8]) -> Option<u64> {
+        let [at, address] = match frame.get(12..14)? {
+            [0x08, 0x00] => [34, 30],
+            _ => [54, 38],
+        };
+        let mut key = FlowKey {
+            address: [0; 16],
+            identifier: u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?),
+            port: u16::from_be_bytes(frame.get(at + 2..at + 4)?.try_into().ok()?),
+            protocol: PROTOCOL_UDP,
+            reserved: 0,
+        };
+        key.address = match at {
+            34 => wire_address(<[u8; 4]>::try_from(frame.get(address..at)?).ok()?.into()),
+            _ => frame.get(address..at)?.try_into().ok()?,
+        };
+        let flow = self.flows.get(&key)?;
+        let is_short = Prefix::of(PROTOCOL_UDP, flow.payload_len.into())
+            .sequence_at
+            .is_none();
+        is_short.then(|| self.slots.0[flow.slot_base as usize].state().sequence())
     }
 
     /// Handles one packet as `main.rs` of the program does.
@@ -136,6 +162,6 @@ impl Kernel {
             sent_len,
             own_len: Prefix::of(answer.key.protocol, sent_len).len,
         };
-        received.first_difference(packet, &self.payload)
+        received.first_difference(packet, &self.payloads[usize::from(flow.payload)])
     }
 }

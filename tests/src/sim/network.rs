@@ -7,20 +7,23 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use pinger::link::{Link, Refused};
 
-use super::host::{self, Nature};
+use super::answer::{self, Nature};
+use super::host;
 use super::kernel::Kernel;
 use super::rng::Rng;
 use super::scenario::Faults;
-use super::truth::Truth;
+use super::truth::{Leaving, Truth};
 
 /// What a reading of the clock takes: as on a real machine, no two readings are the same.
 const READING_NS: u64 = 25;
 /// Longest frame that the link takes.
 const FRAME_MAX: usize = 4096;
+/// How many answers are remembered to be replayed.
+const HISTORY_MAX: usize = 256;
 /// `ENOBUFS`: what a full link says.
 const ENOBUFS: i32 = 105;
 
@@ -65,7 +68,17 @@ pub struct Inner {
     faults: Faults,
     arrivals: BinaryHeap<Reverse<Arrival>>,
     number: u64,
-    queue: Vec<(Vec<u8>, u64)>,
+    queue: Vec<Queued>,
+    /// The last genuine answers that were on their way.
+    history: VecDeque<(Vec<u8>, (u32, u64), Nature)>,
+}
+
+/// A frame that the link has taken.
+struct Queued {
+    frame: Vec<u8>,
+    tx_ns: u64,
+    /// What the flight table says of the only probe in flight of flows that have one slot.
+    only: Option<u64>,
 }
 
 /// The clock, and the network that runs by it.
@@ -85,6 +98,7 @@ impl Network {
             arrivals: BinaryHeap::new(),
             number: 0,
             queue: Vec::new(),
+            history: VecDeque::new(),
         };
         Self {
             now_ns: Cell::new(start_ns),
@@ -122,6 +136,15 @@ impl Network {
     }
 }
 
+/// What became of frames whose flush the link has refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// They stayed.
+    Kept,
+    /// They left all the same.
+    Sent,
+}
+
 impl Inner {
     fn arrive(&mut self, to_ns: u64) {
         while self
@@ -145,47 +168,72 @@ impl Inner {
     }
 
     /// Sends a frame on its way: the far end reads it and answers.
-    fn send(&mut self, frame: &[u8], tx_ns: u64, now_ns: u64, refused: bool) {
-        let request = match host::read(frame) {
+    fn send(&mut self, queued: &Queued, now_ns: u64, refused: Option<Refusal>) {
+        let request = match host::read(&queued.frame) {
             Ok(request) => request,
             Err(error) => return self.truth.fail(format!("a bad frame left: {error}")),
         };
-        let Some(probe) = self.truth.sent(frame, &request, tx_ns, refused) else {
+        let leaving = Leaving {
+            tx_ns: queued.tx_ns,
+            flush_ns: now_ns,
+            refused: refused.is_some(),
+            only: queued.only,
+        };
+        let probe = self.truth.sent(&queued.frame, &request, leaving);
+        let Some(probe) = probe.filter(|_| refused != Some(Refusal::Kept)) else {
             return;
         };
-        for (frame, nature) in host::answers(&request, &self.faults, &mut self.rng) {
-            let mut delay_us = self.rng.between(self.faults.delay_us);
-            if self.rng.chance(self.faults.spike) {
-                delay_us += self.rng.between(self.faults.spike_us);
+        let way = self.truth.targets[probe.0 as usize].way;
+        for (frame, nature) in answer::answers(&request, way, &self.faults, &mut self.rng) {
+            if let Nature::Foreign(Some(number)) = nature
+                && self.truth.is_number_of_a_probe(probe.0, number)
+            {
+                continue; // a lucky guess, which nobody can tell
             }
-            let rx_ns = now_ns + delay_us * 1000 + self.rng.below(1000);
-            self.number += 1;
-            let nature = SortedNature(nature);
-            let arrival = Arrival {
-                rx_ns,
-                number: self.number,
-                frame,
-                probe,
-                nature,
-            };
-            self.arrivals.push(Reverse(arrival));
+            if self.faults.replay > 0.0 && matches!(nature, Nature::Genuine(_)) {
+                self.history.push_back((frame.clone(), probe, nature));
+                if self.history.len() > HISTORY_MAX {
+                    self.history.pop_front();
+                }
+            }
+            self.deliver(frame, probe, nature, now_ns);
         }
+        if self.rng.chance(self.faults.replay) && !self.history.is_empty() {
+            let index = self.rng.below(self.history.len() as u64) as usize;
+            let (frame, probe, nature) = self.history[index].clone();
+            self.deliver(frame, probe, nature, now_ns);
+        }
+    }
+
+    /// Lets an answer arrive after a delay.
+    fn deliver(&mut self, frame: Vec<u8>, probe: (u32, u64), nature: Nature, now_ns: u64) {
+        let mut delay_us = self.rng.between(self.faults.delay_us);
+        if self.rng.chance(self.faults.spike) {
+            delay_us += self.rng.between(self.faults.spike_us);
+        }
+        let rx_ns = now_ns + delay_us * 1000 + self.rng.below(1000);
+        self.number += 1;
+        self.arrivals.push(Reverse(Arrival {
+            rx_ns,
+            number: self.number,
+            frame,
+            probe,
+            nature: SortedNature(nature),
+        }));
     }
 
     fn flush(&mut self, now_ns: u64) -> Result<(), Refused> {
         let refused = self.rng.chance(self.faults.refuse);
         let refused_sent = self.rng.chance(self.faults.refuse_sent);
+        let refusal = match (refused, refused_sent) {
+            (_, true) => Some(Refusal::Sent),
+            (true, false) => Some(Refusal::Kept),
+            (false, false) => None,
+        };
         let queue = std::mem::take(&mut self.queue);
         let unsent = queue.len();
-        for (frame, tx_ns) in queue {
-            if refused && !refused_sent {
-                match host::read(&frame) {
-                    Ok(request) => drop(self.truth.sent(&frame, &request, tx_ns, true)),
-                    Err(error) => self.truth.fail(format!("a bad frame was refused: {error}")),
-                }
-            } else {
-                self.send(&frame, tx_ns, now_ns, refused_sent);
-            }
+        for queued in queue {
+            self.send(&queued, now_ns, refusal);
         }
         if refused || refused_sent {
             Err(Refused {
@@ -228,7 +276,10 @@ impl Link for SimLink<'_> {
         // The engine's last reading of the clock before this was for the send stamp.
         let tx_ns = self.network.now_ns();
         let frame = self.buffer[..len].to_vec();
-        self.network.with(|inner| inner.queue.push((frame, tx_ns)));
+        self.network.with(|inner| {
+            let only = inner.kernel.only_probe(&frame);
+            inner.queue.push(Queued { frame, tx_ns, only });
+        });
     }
 
     fn flush(&mut self) -> Result<(), Refused> {

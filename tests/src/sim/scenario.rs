@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pinger::destination::ProtocolName;
 use serde::Deserialize;
 
 /// One simulated run.
@@ -46,11 +47,50 @@ pub struct Group {
     pub interval_us: u64,
     /// How long an answer is awaited, microseconds.
     pub timeout_us: u64,
-    /// Payload bytes.
+    /// How it is probed.
+    #[serde(default)]
+    pub protocol: Transport,
+    /// Payload bytes; a SYN has none.
+    #[serde(default)]
     pub size: u16,
+    /// What the payload repeats, if not the built-in pattern; it is as long as that at least.
+    #[serde(default)]
+    pub data: Option<String>,
+    /// Whether its port is closed.
+    #[serde(default)]
+    pub closed: bool,
+    /// A trace up to this hop limit; zero: none.
+    #[serde(default)]
+    pub trace: u8,
+    /// How many routers are on the way.
+    #[serde(default)]
+    pub routers: u8,
     /// The next hop they share.
     #[serde(default)]
     pub hop: u32,
+}
+
+/// How destinations are probed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Echo requests.
+    #[default]
+    Icmp,
+    /// Datagrams, to an echo service unless the port is closed.
+    Udp,
+    /// SYNs.
+    Tcp,
+}
+
+impl From<Transport> for ProtocolName {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Icmp => Self::Icmp,
+            Transport::Udp => Self::Udp,
+            Transport::Tcp => Self::Tcp,
+        }
+    }
 }
 
 /// The engine's settings and those of its surroundings.
@@ -117,6 +157,12 @@ pub struct Faults {
     pub corrupt_header: f64,
     /// Somebody answers who has not seen the request.
     pub forge: f64,
+    /// A router says by an ICMP error that the probe goes no further.
+    pub icmp_error: f64,
+    /// An ICMP error quotes an IP header that was changed on the way, as NAT does.
+    pub change_quotes: f64,
+    /// An earlier answer comes once more, at any time.
+    pub replay: f64,
     /// The link refuses a flush.
     pub refuse: f64,
     /// The link refuses a flush whose frames leave nevertheless.
@@ -138,6 +184,9 @@ impl Default for Faults {
             corrupt_cookie: 0.0,
             corrupt_header: 0.0,
             forge: 0.0,
+            icmp_error: 0.0,
+            change_quotes: 0.0,
+            replay: 0.0,
             refuse: 0.0,
             refuse_sent: 0.0,
             no_frame: 0.0,

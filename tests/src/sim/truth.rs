@@ -1,21 +1,25 @@
 //! What really happened in a run, kept by those who did it: what left when, what arrived when and
 //! what it really was. At the end every probe's results are compared with it, one by one.
 
+mod sent;
+
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 
 use pinger::destination::Destination;
-use pinger::packet;
 use pinger::result::{Answer, Outcome, ProbeResult};
-use pinger_ebpf::cookie::cookie;
-use pinger_ebpf::identity::{Prefix, flow_check};
-use pinger_ebpf::layout::Payload;
-use zerocopy::IntoBytes;
+use pinger::schedule::PASS_SPREAD_NS;
+use pinger_ebpf::layout::{AnswerKind, PROTOCOL_ICMP, PROTOCOL_ICMP6, PROTOCOL_TCP, PROTOCOL_UDP};
 
-use super::host::{Nature, Request};
+use super::answer::{Genuine, Nature, Way, traffic_class};
 use super::kernel::Verdict;
+
+pub use sent::Leaving;
 
 /// The most rounds of the 16 bits on the wire that a held-up sender may leave out.
 const ROUNDS_MAX: u64 = 16;
+/// The least time between two probes of traces.
+const TRACE_GAP_NS: u64 = 10_000;
 
 /// What of a destination every probe to it must show.
 pub struct Target {
@@ -29,7 +33,13 @@ pub struct Target {
     pub place: Option<(u64, u64)>,
     /// Its next hop.
     pub hop: u32,
+    /// The way to it.
+    pub way: Way,
     probes: Vec<Probe>,
+    /// The answers to its probes, by sequence, as they came.
+    arrivals: Vec<(u64, Arrived)>,
+    /// RSTs: for which probe, and when.
+    resets: Vec<(u64, u64)>,
 }
 
 impl Target {
@@ -40,6 +50,7 @@ impl Target {
         run: u64,
         place: Option<(u64, u64)>,
         hop: u32,
+        way: Way,
     ) -> Self {
         Self {
             destination,
@@ -47,31 +58,44 @@ impl Target {
             run,
             place,
             hop,
+            way,
             probes: Vec::new(),
+            arrivals: Vec::new(),
+            resets: Vec::new(),
         }
     }
 
-    /// The probe whose slot a probe shares at a time: itself, or a newer one.
-    fn occupant(&self, sequence: u64, at_ns: u64) -> Option<&Probe> {
-        let sent = self.probes.partition_point(|probe| probe.tx_ns < at_ns);
-        let newest = self.probes[..sent].iter().rev();
-        newest
-            .take_while(|probe| probe.sequence >= sequence)
-            .find(|probe| (probe.sequence - sequence).is_multiple_of(self.run))
+    fn index_of(&self, sequence: u64) -> Option<usize> {
+        let found = self
+            .probes
+            .binary_search_by_key(&sequence, |probe| probe.sequence);
+        found.ok()
     }
 
-    /// Whether the program cannot know an answer to this probe: its slot's probe is so much newer
-    /// that the 16 bits on the wire have come round, or the slot holds an answer not told of,
-    /// with no more than 16 bits of its sequence.
-    fn is_unknowable(&self, sequence: u64) -> bool {
-        self.occupant(sequence, u64::MAX).is_some_and(|occupant| {
-            let apart = occupant.sequence - sequence;
-            let untold = occupant
-                .arrivals
-                .iter()
-                .any(|a| a.verdict == Verdict::Untold);
-            apart > 0xffff || (untold && (apart > 0 || sequence > 0xffff))
-        })
+    /// The probe in the slot of a probe when something arrives at a time: itself, or a newer one.
+    fn occupant(&self, sequence: u64, at_ns: u64) -> Option<usize> {
+        let sent = self.probes.partition_point(|probe| probe.tx_ns < at_ns);
+        let newest = self.probes[..sent].last()?.sequence;
+        let rounds = newest.checked_sub(sequence)? / self.run;
+        (0..=rounds)
+            .rev()
+            .find_map(|round| self.index_of(sequence + round * self.run))
+    }
+
+    /// How a probe ends that this answers first, in time.
+    fn ending(&self, arrived: &Arrived) -> Outcome {
+        let genuine = &arrived.genuine;
+        let is_host = genuine.responder == self.destination.address;
+        match genuine.kind {
+            // The host's own word that a UDP port is closed.
+            AnswerKind::IcmpError if is_host && arrived.verdict == Verdict::Told => Outcome::Reply,
+            AnswerKind::IcmpError => Outcome::Error,
+            _ => Outcome::Reply,
+        }
+    }
+
+    fn is_tcp(&self) -> bool {
+        self.destination.protocol.number() == PROTOCOL_TCP
     }
 }
 
@@ -80,7 +104,8 @@ impl Target {
 struct Probe {
     sequence: u64,
     tx_ns: u64,
-    refused: bool,
+    /// When the link refused it.
+    refused_ns: Option<u64>,
     arrivals: Vec<Arrived>,
 }
 
@@ -88,20 +113,13 @@ struct Probe {
 #[derive(Clone, Copy, Debug)]
 struct Arrived {
     rx_ns: u64,
-    mismatch_at: Option<u16>,
-    hop_limit: u8,
+    genuine: Genuine,
     room: bool,
     verdict: Verdict,
 }
 
 /// One result but for what all results of a probe share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Told {
-    outcome: i8,
-    rtt_ns: Option<u64>,
-    hop_limit: Option<u8>,
-    mismatch_at: Option<u16>,
-}
+type Told = (Outcome, Option<Answer>);
 
 /// The whole truth.
 pub struct Truth {
@@ -117,8 +135,9 @@ pub struct Truth {
     pub unknowable: u64,
     start_ns: u64,
     secret: [u64; 2],
-    pattern: Payload,
-    by_key: HashMap<(std::net::IpAddr, u16), u32>,
+    by_key: HashMap<(IpAddr, u8, u16, u16), u32>,
+    /// Answers taken for probes that never left: by flow and sequence.
+    strays: Vec<((u32, u64), Arrived)>,
     failure: Option<String>,
 }
 
@@ -126,8 +145,14 @@ impl Truth {
     /// Nothing happened yet.
     pub fn new(targets: Vec<Target>, hops: usize, start_ns: u64, secret: [u64; 2]) -> Self {
         let key = |(index, target): (usize, &Target)| {
+            let Destination {
+                address,
+                protocol,
+                port,
+                ..
+            } = target.destination;
             (
-                (target.destination.address, target.identifier),
+                (address, protocol.number(), target.identifier, port),
                 index as u32,
             )
         };
@@ -140,8 +165,8 @@ impl Truth {
             unknowable: 0,
             start_ns,
             secret,
-            pattern: packet::pattern(),
             by_key,
+            strays: Vec::new(),
             failure: None,
         }
     }
@@ -156,66 +181,16 @@ impl Truth {
         self.failure.clone().map_or(Ok(()), Err)
     }
 
+    /// How many RSTs were sent.
+    pub fn resets(&self) -> u64 {
+        let resets = self.targets.iter().map(|target| target.resets.len());
+        resets.sum::<usize>() as u64
+    }
+
     fn is_up(&self, hop: u32, at_ns: u64) -> bool {
         let changes = &self.hops[hop as usize];
         let after = changes.partition_point(|(since_ns, _)| *since_ns <= at_ns);
         changes[after - 1].1
-    }
-
-    /// A frame left, or was refused. Returns whose it is, by flow and sequence.
-    pub fn sent(
-        &mut self,
-        frame: &[u8],
-        request: &Request,
-        tx_ns: u64,
-        refused: bool,
-    ) -> Option<(u32, u64)> {
-        let Some(&flow) = self.by_key.get(&(request.to, request.identifier)) else {
-            self.fail(format!("a frame to nobody left: {request:?}"));
-            return None;
-        };
-        let hop = self.targets[flow as usize].hop;
-        let is_up = self.is_up(hop, tx_ns);
-        let target = &mut self.targets[flow as usize];
-        // The sequence is the next one whose low bits are those on the wire and whose cookie is
-        // right: a sender that was held up may have left a whole round of 65,536 out.
-        let from = target.probes.last().map_or(0, |probe| probe.sequence + 1);
-        let next = from + u64::from(request.sequence.wrapping_sub(from as u16));
-        let mut wanted = self.pattern.as_bytes()[..target.destination.size.into()].to_vec();
-        let mut sequence = next;
-        if let Some(first) = wanted.first_chunk_mut() {
-            let bytes = |round: &u64| cookie(self.secret, flow, next + (round << 16)).to_le_bytes();
-            let round = (0..ROUNDS_MAX).find(|round| request.payload.starts_with(&bytes(round)));
-            sequence += round.unwrap_or(0) << 16;
-            *first = bytes(&round.unwrap_or(0));
-        }
-        let protocol = target.destination.protocol;
-        let balance_at = Prefix::of(protocol.number(), wanted.len()).balance_at;
-        let mut is_balanced = true;
-        if let Some(at) = balance_at.filter(|_| request.payload.len() == wanted.len()) {
-            // Whatever makes the checksum come out.
-            wanted[at..at + 2].copy_from_slice(&request.payload[at..at + 2]);
-            let checksum_at = frame.len() - request.payload.len() - 6;
-            let check = flow_check(self.secret, flow).to_be_bytes();
-            is_balanced = frame[checksum_at..checksum_at + 2] == check;
-        }
-        let right = request.payload == wanted
-            && is_balanced
-            && request.hop_limit == target.destination.ttl.of(request.sequence.into())
-            && frame[..6] == super::mac(hop)
-            && is_up;
-        target.probes.push(Probe {
-            sequence,
-            tx_ns,
-            refused,
-            arrivals: Vec::new(),
-        });
-        if !right {
-            self.fail(format!(
-                "probe {sequence} of flow {flow} is not as it should be: {request:?}"
-            ));
-        }
-        Some((flow, sequence))
     }
 
     /// An answer arrived, and the program decided.
@@ -227,56 +202,82 @@ impl Truth {
         room: bool,
         verdict: Verdict,
     ) {
-        let Nature::Genuine {
-            mismatch_at,
-            hop_limit,
-        } = nature
-        else {
-            if verdict != Verdict::Passed {
-                self.fail(format!(
-                    "{verdict:?}: a foreign packet about probe {sequence} of {flow}"
-                ));
+        match nature {
+            Nature::Genuine(genuine) => {
+                let arrived = Arrived {
+                    rx_ns,
+                    genuine,
+                    room,
+                    verdict,
+                };
+                let target = &mut self.targets[flow as usize];
+                target.arrivals.push((sequence, arrived));
             }
-            return;
-        };
-        let target = &mut self.targets[flow as usize];
-        if verdict == Verdict::Passed {
-            if !target.is_unknowable(sequence) {
-                self.fail(format!(
-                    "the answer to probe {sequence} of flow {flow} passed"
-                ));
-            }
-            self.unknowable += 1;
-            return;
+            Nature::Foreign(_) if verdict == Verdict::Passed => {}
+            Nature::Foreign(_) => self.fail(format!(
+                "{verdict:?}: a foreign packet about probe {sequence} of {flow}"
+            )),
         }
-        let index = target
-            .probes
-            .binary_search_by_key(&sequence, |probe| probe.sequence);
-        let Some(probe) = index.ok().and_then(|index| target.probes.get_mut(index)) else {
-            return self.fail(format!(
-                "an answer to probe {sequence} of {flow}, which nobody sent"
-            ));
-        };
-        probe.arrivals.push(Arrived {
-            rx_ns,
-            mismatch_at,
-            hop_limit,
-            room,
-            verdict,
-        });
+    }
+
+    /// Gives each answer to the probe that it must be taken for: its own, unless that is so old
+    /// that the bits which came back of its sequence name a newer one of its slot.
+    fn attribute(&mut self) -> Result<(), String> {
+        for (flow, target) in self.targets.iter_mut().enumerate() {
+            for (sequence, arrived) in std::mem::take(&mut target.arrivals) {
+                let proof = arrived.genuine.proof;
+                let occupant = target.occupant(sequence, arrived.rx_ns);
+                let occupant = occupant.map(|index| &target.probes[index]);
+                let newest = occupant.map_or(sequence, |probe| probe.sequence);
+                let behind = newest.wrapping_sub(sequence) & u64::from(proof.bits);
+                let meant = newest - behind;
+                let is_other = proof.is_whole && meant != sequence;
+                if arrived.verdict == Verdict::Passed {
+                    // The slot of an answer not told of has no more than 16 bits of the sequence.
+                    let is_untold = |probe: &Probe| {
+                        let mut arrivals = probe.arrivals.iter();
+                        arrivals.any(|a| a.verdict == Verdict::Untold)
+                    };
+                    let is_cut = behind > 0 || (proof.is_whole && meant > 0xffff);
+                    let may_pass = is_other || (is_cut && occupant.is_some_and(is_untold));
+                    if !may_pass {
+                        let what = format!("{arrived:?} to probe {sequence} of {flow} passed");
+                        return Err(what);
+                    }
+                    self.unknowable += 1;
+                } else if is_other {
+                    return Err(format!(
+                        "{arrived:?} to probe {sequence} of {flow} was taken for {meant}'s"
+                    ));
+                } else if let Some(index) = target.index_of(meant) {
+                    target.probes[index].arrivals.push(arrived);
+                } else {
+                    self.strays.push(((flow as u32, meant), arrived));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// When a probe was due, by arithmetic of its own.
     fn due_ns(&self, target: &Target, sequence: u64, tx_ns: u64) -> u64 {
+        let interval_ns = u128::from(target.destination.interval_ns);
+        let rounds = u64::from(target.destination.ttl.hops().max(1));
         target.place.map_or(tx_ns, |(position, len)| {
-            let turn = u128::from(sequence) * u128::from(len) + u128::from(position);
-            let interval_ns = u128::from(target.destination.interval_ns);
-            self.start_ns + (turn * interval_ns / u128::from(len)) as u64
+            let round_ns = match rounds {
+                1 => interval_ns,
+                _ => u128::from((PASS_SPREAD_NS / rounds).max(len * TRACE_GAP_NS)),
+            };
+            let pass_ns = interval_ns.max(u128::from(rounds) * round_ns);
+            let turn = u128::from(sequence % rounds) * u128::from(len) + u128::from(position);
+            let within_ns = turn * round_ns / u128::from(len);
+            self.start_ns + (u128::from(sequence / rounds) * pass_ns + within_ns) as u64
         })
     }
 
     /// Compares all results with what happened.
-    pub fn check(&self, results: &[ProbeResult]) -> Result<(), String> {
+    pub fn check(&mut self, results: &[ProbeResult]) -> Result<(), String> {
+        self.attribute()?;
         let mut by_probe: HashMap<(u32, u64), Vec<&ProbeResult>> = HashMap::new();
         for result in results {
             by_probe
@@ -293,8 +294,33 @@ impl Truth {
                     format!("flow {flow}, {probe:?}:\n{error}\nresults: {found:#?}")
                 })?;
             }
+            self.check_resets(target)
+                .map_err(|error| format!("flow {flow}: {error}"))?;
         }
+        self.check_strays(&mut by_probe)?;
         self.check_never_sent(by_probe.into_values().flatten())
+    }
+
+    /// Takes the results of answers that had to be taken for those of probes that never left.
+    fn check_strays(
+        &self,
+        by_probe: &mut HashMap<(u32, u64), Vec<&ProbeResult>>,
+    ) -> Result<(), String> {
+        for (probe, arrived) in &self.strays {
+            if arrived.verdict != Verdict::Told {
+                continue;
+            }
+            let wanted = (Outcome::Late, Some(answer(arrived, None)));
+            let found = by_probe.get_mut(probe).and_then(|results| {
+                let is_wanted = |r: &&ProbeResult| (r.outcome, r.answer) == wanted;
+                let index = results.iter().position(is_wanted)?;
+                Some(results.swap_remove(index))
+            });
+            if found.is_none() {
+                return Err(format!("nothing told of {arrived:?}, taken for {probe:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// Probes that the link never saw: it had no memory, or there was no way to the destination.
@@ -320,13 +346,57 @@ impl Truth {
                 return Err(format!("a result of a probe that never left: {result:?}"));
             }
         }
-        if refused == self.no_frame {
+        // The link may have had no memory for a RST, of which no result tells.
+        let has_tcp = self.targets.iter().any(Target::is_tcp);
+        if refused == self.no_frame || (has_tcp && refused < self.no_frame) {
             Ok(())
         } else {
             Err(format!(
                 "{refused} probes without a frame, not {}",
                 self.no_frame
             ))
+        }
+    }
+
+    /// What a listener has half open must be closed, and nothing else: by a RST once a SYN-ACK is
+    /// told of, or before the next SYN.
+    fn check_resets(&self, target: &Target) -> Result<(), String> {
+        let is_open = |arrived: &&Arrived| arrived.genuine.kind == AnswerKind::SynAck;
+        let mut counts: HashMap<u64, usize> = HashMap::new();
+        for &(sequence, at_ns) in &target.resets {
+            let newest = target.probes.partition_point(|probe| probe.tx_ns < at_ns);
+            let newest = target.probes[..newest].last();
+            let ahead = newest.is_none_or(|probe| probe.sequence <= sequence);
+            let probe = target.index_of(sequence).map(|index| &target.probes[index]);
+            let arrivals = probe.map_or(&[][..], |probe| &probe.arrivals);
+            let told = |arrived: &Arrived| {
+                let untold = arrived.verdict == Verdict::Untold;
+                arrived.rx_ns <= at_ns && (is_open(&arrived) || untold)
+            };
+            if !ahead && !arrivals.iter().any(told) {
+                return Err(format!(
+                    "a RST at {at_ns} for {probe:?}, which opened nothing"
+                ));
+            }
+            let count = counts.entry(sequence).or_default();
+            *count += 1;
+            if *count > 1 + arrivals.iter().filter(is_open).count() {
+                return Err(format!("{count} RSTs for {probe:?}"));
+            }
+        }
+        if self.no_frame > 0 || self.hops[target.hop as usize].len() > 1 {
+            return Ok(()); // some could not be sent
+        }
+        let last = target.resets.iter().map(|(sequence, _)| *sequence).max();
+        let open = target.probes.iter().rev().find(|probe| {
+            let told = |a: &Arrived| a.verdict == Verdict::Told;
+            probe.arrivals.iter().filter(is_open).any(told)
+        });
+        match open {
+            Some(open) if last.is_none_or(|last| last < open.sequence) => {
+                Err(format!("no RST closed what {open:?} has half opened"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -339,7 +409,8 @@ impl Truth {
         let probe = &target.probes[index];
         let due_ns = self.due_ns(target, probe.sequence, probe.tx_ns);
         for result in found {
-            let stale = result.answer.is_some_and(|answer| answer.rtt_ns.is_none());
+            let stale = result.outcome == Outcome::Late
+                && result.answer.is_some_and(|answer| answer.rtt_ns.is_none());
             let wanted_tx_ns = if stale && target.place.is_some() {
                 due_ns
             } else {
@@ -348,30 +419,19 @@ impl Truth {
             let exact = result.due_ns == due_ns && result.tx_ns == wanted_tx_ns;
             // Of a stale answer in a flood no more is known than when it came.
             let exact = exact || (stale && target.place.is_none());
-            if !exact || result.identifier != target.identifier || due_ns > probe.tx_ns {
+            let ttl = target.destination.ttl;
+            let is_whose = result.identifier == target.identifier
+                && (result.ttl, result.hops) == (ttl.of(probe.sequence), ttl.hops());
+            if !exact || !is_whose || due_ns > probe.tx_ns {
                 return Err(format!("due {due_ns}, sent {}: {result:?}", probe.tx_ns));
             }
         }
-        let deadline_ns = probe.tx_ns + target.destination.timeout_ns;
-        let first = probe.arrivals.first();
-        // Who was faster can be told unless the sender was held up around the deadline.
-        let in_time = first.is_some_and(|first| first.rx_ns <= deadline_ns);
-        let idle = self
-            .idle
-            .partition_point(|(from_ns, _)| *from_ns < deadline_ns);
-        let idle_ns = self.idle.get(idle).map_or(u64::MAX, |(_, to_ns)| *to_ns);
-        let too_late = first.is_none_or(|first| first.rx_ns > idle_ns);
-        let endings: &[Outcome] = match (probe.refused, in_time, too_late) {
-            (true, ..) => &[Outcome::SendFailed],
-            (_, true, _) => &[Outcome::Reply],
-            (_, _, true) => &[Outcome::Lost],
-            _ => &[Outcome::Reply, Outcome::Lost],
-        };
-        let mut found: Vec<_> = found
+        let (endings, why) = self.endings(target, probe);
+        let mut found: Vec<Told> = found
             .iter()
-            .map(|result| told(target, result))
-            .collect::<Result<_, _>>()?;
-        found.sort_unstable();
+            .map(|result| (result.outcome, result.answer))
+            .collect();
+        found.sort_unstable_by_key(sort_key);
         let expected: Vec<_> = endings
             .iter()
             .map(|ending| expected(target, probe, *ending))
@@ -382,60 +442,116 @@ impl Truth {
         {
             return Ok(());
         }
-        Err(format!(
-            "in time {in_time}, the sender idle at {idle_ns}: expected one of {expected:#?}"
-        ))
+        Err(format!("{why}: expected one of {expected:#?}"))
+    }
+
+    /// How a probe may have ended, and why.
+    fn endings(&self, target: &Target, probe: &Probe) -> (Vec<Outcome>, String) {
+        let deadline_ns = probe.tx_ns + target.destination.timeout_ns;
+        let first = probe.arrivals.first();
+        let Some(first_ns) = first.map(|first| first.rx_ns) else {
+            let ending = match probe.refused_ns {
+                Some(_) => Outcome::SendFailed,
+                None => Outcome::Lost,
+            };
+            return (vec![ending], "no answer".to_owned());
+        };
+        // Who was faster can be told unless the sender was held up around the deadline.
+        let idle = self
+            .idle
+            .partition_point(|(from_ns, _)| *from_ns < deadline_ns);
+        let idle_ns = self.idle.get(idle).map_or(u64::MAX, |(_, to_ns)| *to_ns);
+        let answered = first.map_or(Outcome::Lost, |first| target.ending(first));
+        let endings = match probe.refused_ns {
+            // An answer to an older probe without a number may come before the link refuses.
+            Some(refused_ns) if first_ns > refused_ns => vec![Outcome::SendFailed],
+            _ if first_ns <= deadline_ns => vec![answered],
+            _ if first_ns > idle_ns => vec![Outcome::Lost],
+            _ => vec![answered, Outcome::Lost],
+        };
+        let why = format!("deadline {deadline_ns}, the sender idle at {idle_ns}");
+        (endings, why)
     }
 }
 
-/// What a result says, once what it must say is checked.
-fn told(target: &Target, result: &ProbeResult) -> Result<Told, String> {
-    let icmp_type = if target.destination.address.is_ipv4() {
-        0
-    } else {
-        129
+/// What results of one probe are put in order by: all that they say.
+fn sort_key(told: &Told) -> impl Ord + use<> {
+    let (outcome, answer) = told;
+    let key = |a: Answer| {
+        let numbers = (a.kind.map(|kind| kind as u8), a.icmp_type, a.icmp_code);
+        let arrival = (a.hop_limit, a.traffic_class, a.mismatch_at);
+        (a.rtt_ns, a.responder, numbers, arrival)
     };
-    let is_right = |answer: Answer| {
-        answer.responder == target.destination.address
-            && (answer.icmp_type, answer.icmp_code) == (icmp_type, 0)
-    };
-    if !result.answer.is_none_or(is_right) {
-        return Err(format!("the answer is wrong: {result:?}"));
+    (*outcome as i8, answer.map(key))
+}
+
+/// What must be told of an answer.
+fn answer(arrived: &Arrived, rtt_ns: Option<u64>) -> Answer {
+    let Genuine {
+        kind,
+        icmp,
+        responder,
+        hop_limit,
+        mismatch_at,
+        ..
+    } = arrived.genuine;
+    Answer {
+        rtt_ns,
+        responder,
+        kind: Some(kind),
+        icmp_type: icmp.0,
+        icmp_code: icmp.1,
+        hop_limit: Some(hop_limit),
+        traffic_class: Some(traffic_class(hop_limit)),
+        mismatch_at,
     }
-    Ok(Told {
-        outcome: result.outcome as i8,
-        rtt_ns: result.answer.and_then(|answer| answer.rtt_ns),
-        hop_limit: result.answer.and_then(|answer| answer.hop_limit),
-        mismatch_at: result.answer.and_then(|answer| answer.mismatch_at),
-    })
+}
+
+/// What must be told of an answer whose details were lost: what else the protocol implies.
+fn bare_answer(target: &Target, arrived: &Arrived, rtt_ns: u64) -> Answer {
+    let is_error = arrived.genuine.kind == AnswerKind::IcmpError;
+    let (kind, icmp_type) = match target.destination.protocol.number() {
+        _ if is_error => (Some(AnswerKind::IcmpError), 0),
+        PROTOCOL_ICMP => (Some(AnswerKind::Echo), 0),
+        PROTOCOL_ICMP6 => (Some(AnswerKind::Echo), 129),
+        PROTOCOL_UDP => (Some(AnswerKind::Datagram), 0),
+        _ => (None, 0),
+    };
+    let responder = match target.destination.address {
+        _ if is_error => Ipv6Addr::UNSPECIFIED.into(),
+        address => address,
+    };
+    Answer {
+        rtt_ns: Some(rtt_ns),
+        responder,
+        kind,
+        icmp_type,
+        icmp_code: 0,
+        hop_limit: None,
+        traffic_class: None,
+        mismatch_at: None,
+    }
 }
 
 /// All results of a probe that ended like this, in order.
 fn expected(target: &Target, probe: &Probe, ending: Outcome) -> Result<Vec<Told>, String> {
-    let bare = |outcome: Outcome, rtt_ns| Told {
-        outcome: outcome as i8,
-        rtt_ns,
-        hop_limit: None,
-        mismatch_at: None,
+    let rtt_ns = |arrived: &Arrived| arrived.rx_ns - probe.tx_ns;
+    let whole = |arrived: &Arrived| answer(arrived, Some(rtt_ns(arrived)));
+    let (end, further, untold) = match (ending.is_answer(), &probe.arrivals[..]) {
+        (true, [first, further @ ..]) if first.verdict == Verdict::Told => {
+            (Some(whole(first)), further, false)
+        }
+        (true, [first, further @ ..]) => (
+            Some(bare_answer(target, first, rtt_ns(first))),
+            further,
+            true,
+        ),
+        (_, arrivals) => (None, arrivals, false),
     };
-    let whole = |outcome: Outcome, arrived: &Arrived, rtt_ns| Told {
-        outcome: outcome as i8,
-        rtt_ns,
-        hop_limit: Some(arrived.hop_limit),
-        mismatch_at: arrived.mismatch_at,
-    };
-    let rtt_ns = |arrived: &Arrived| Some(arrived.rx_ns - probe.tx_ns);
-    let (end, further, untold) = match (ending, &probe.arrivals[..]) {
-        (Outcome::Reply, [first, further @ ..]) => match first.verdict {
-            Verdict::Told => (whole(ending, first, rtt_ns(first)), further, false),
-            _ => (bare(ending, rtt_ns(first)), further, true),
-        },
-        (_, arrivals) => (bare(ending, None), arrivals, false),
-    };
-    let mut list = vec![end];
+    let mut list = vec![(ending, end)];
     for arrived in further {
         let occupant = target.occupant(probe.sequence, arrived.rx_ns);
-        let stale = occupant.is_some_and(|occupant| occupant.sequence != probe.sequence);
+        let stale = occupant.is_some_and(|index| target.probes[index].sequence != probe.sequence);
         if arrived.verdict == Verdict::Untold {
             // A further answer to one not told of is not told of either, until the sender has.
             if arrived.room && (stale || !untold) {
@@ -443,16 +559,16 @@ fn expected(target: &Target, probe: &Probe, ending: Outcome) -> Result<Vec<Told>
             }
             continue;
         }
-        let again = if ending == Outcome::Reply {
+        let again = if ending.is_answer() {
             Outcome::Duplicate
         } else {
             Outcome::Late
         };
         list.push(match stale {
-            true => whole(Outcome::Late, arrived, None),
-            false => whole(again, arrived, rtt_ns(arrived)),
+            true => (Outcome::Late, Some(answer(arrived, None))),
+            false => (again, Some(whole(arrived))),
         });
     }
-    list.sort_unstable();
+    list.sort_unstable_by_key(sort_key);
     Ok(list)
 }
