@@ -18,6 +18,8 @@ pub use sent::Leaving;
 
 /// The most rounds of the 16 bits on the wire that a held-up sender may leave out.
 const ROUNDS_MAX: u64 = 16;
+/// Where SYNs follow each other sooner, the sender does not wait to be told of a SYN-ACK.
+const TELLING_NS: u64 = 25_000_000;
 /// The least time between two probes of traces.
 const TRACE_GAP_NS: u64 = 10_000;
 
@@ -387,6 +389,7 @@ impl Truth {
         if self.no_frame > 0 || self.hops[target.hop as usize].len() > 1 {
             return Ok(()); // some could not be sent
         }
+        self.check_resets_ahead(target)?;
         let last = target.resets.iter().map(|(sequence, _)| *sequence).max();
         let open = target.probes.iter().rev().find(|probe| {
             let told = |a: &Arrived| a.verdict == Verdict::Told;
@@ -398,6 +401,35 @@ impl Truth {
             }
             _ => Ok(()),
         }
+    }
+
+    /// No SYN may follow one that a listener has half open, or may have soon: where the next one
+    /// follows too soon to be told of a SYN-ACK, or the last one is in flight, a RST must have
+    /// left ahead of it.
+    fn check_resets_ahead(&self, target: &Target) -> Result<(), String> {
+        if !target.is_tcp() {
+            return Ok(());
+        }
+        let first_ns = |probe: &Probe| probe.arrivals.first().map_or(u64::MAX, |a| a.rx_ns);
+        let mut resets: HashMap<u64, u64> = HashMap::new();
+        for &(sequence, at_ns) in target.resets.iter().rev() {
+            resets.insert(sequence, at_ns); // the first one stays
+        }
+        for pair in target.probes.windows(2) {
+            let [last, next] = pair else { continue };
+            let due_ns = |probe: &Probe| self.due_ns(target, probe.sequence, probe.tx_ns);
+            let is_open = last.arrivals.first().map(|a| a.genuine.kind) == Some(AnswerKind::SynAck);
+            // Within a trace's pass, too, the sender waits to be told: a fault of the engine's.
+            let is_due = is_open && target.destination.ttl.hops() < 2;
+            let told_late = is_due && due_ns(next) - due_ns(last) < TELLING_NS;
+            let end_ns = first_ns(last).min(last.tx_ns + target.destination.timeout_ns);
+            let in_flight = last.refused_ns.is_none() && end_ns > next.tx_ns;
+            let reset_ns = resets.get(&last.sequence);
+            if (told_late || in_flight) && reset_ns.is_none_or(|at_ns| *at_ns > next.tx_ns) {
+                return Err(format!("no RST for {last:?} ahead of {next:?}"));
+            }
+        }
+        Ok(())
     }
 
     fn check_probe(
