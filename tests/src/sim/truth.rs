@@ -419,9 +419,7 @@ impl Truth {
             let [last, next] = pair else { continue };
             let due_ns = |probe: &Probe| self.due_ns(target, probe.sequence, probe.tx_ns);
             let is_open = last.arrivals.first().map(|a| a.genuine.kind) == Some(AnswerKind::SynAck);
-            // Within a trace's pass, too, the sender waits to be told: a fault of the engine's.
-            let is_due = is_open && target.destination.ttl.hops() < 2;
-            let told_late = is_due && due_ns(next) - due_ns(last) < TELLING_NS;
+            let told_late = is_open && due_ns(next) - due_ns(last) < TELLING_NS;
             let end_ns = first_ns(last).min(last.tx_ns + target.destination.timeout_ns);
             let in_flight = last.refused_ns.is_none() && end_ns > next.tx_ns;
             let reset_ns = resets.get(&last.sequence);
