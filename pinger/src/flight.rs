@@ -188,9 +188,9 @@ impl<M: AsRef<[AtomicSlot]>> Flight<M> {
         u64::from(self.runs.of(flow).mask) + 1
     }
 
-    /// Marks an unreported answer as told, so that it is told once.
+    /// Marks an unreported answer as told, so that it is told once. It may have been a SYN-ACK.
     pub fn settle(&self, flow: FlowIndex, sequence: u64) {
-        let answered = SlotState::new(SlotState::ANSWERED, sequence);
+        let answered = SlotState::new(SlotState::ANSWERED_OPEN, sequence);
         self.slot(flow, sequence)
             .state
             .store(answered.0, Ordering::Release);
