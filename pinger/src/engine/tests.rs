@@ -563,7 +563,7 @@ fn an_answer_not_told_of_is_told_by_the_sender_once() {
     );
     assert_eq!(
         slot_tag(&bench),
-        SlotState::ANSWERED,
+        SlotState::ANSWERED_OPEN,
         "a further answer is a duplicate"
     );
 }
