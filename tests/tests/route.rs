@@ -273,7 +273,7 @@ fn a_source_that_is_named_is_kept_and_rules_see_all_of_the_packet() {
     let [first, second] = [net.link().index, second_interface(&net).index];
     let rules = [
         "rule add from 203.0.113.98 lookup 100",
-        "rule add ipproto tcp dport 443 lookup 100",
+        "rule add ipproto 6 dport 443 lookup 100", // by name it wants a file that a bare machine lacks
         "rule add tos 0x10 lookup 100",
         "route add 198.51.100.0/24 via 203.0.113.1 table 100",
         "-6 rule add from 2001:db8::98 lookup 100",
