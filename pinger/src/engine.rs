@@ -135,6 +135,18 @@ impl Readings {
     }
 }
 
+/// The readings of all cycles, at their start.
+fn readings<M: AsRef<[AtomicSlot]>>(
+    schedule: &Schedule,
+    limits: &Limits,
+    flight: &Flight<M>,
+) -> Vec<Readings> {
+    let cycles = schedule.cycles().iter();
+    cycles
+        .map(|cycle| Readings::of(cycle, limits, flight))
+        .collect()
+}
+
 /// See the module's description.
 pub struct Engine<M> {
     schedule: Schedule,
@@ -154,7 +166,8 @@ pub struct Engine<M> {
     outgoing: Outgoing,
     /// Of each flow; empty if none is TCP.
     halves: Vec<Half>,
-    /// When a flow without a way is tried again, of each flow; empty but in a flood without a count.
+    /// When a flow without a way is tried again, of each flow; empty but in a flood without a
+    /// count.
     retries_ns: Vec<u64>,
 }
 
@@ -203,11 +216,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         secret: [u64; 2],
         limits: Limits,
     ) -> Self {
-        let readings = schedule
-            .cycles()
-            .iter()
-            .map(|cycle| Readings::of(cycle, &limits, &flight))
-            .collect();
+        let readings = readings(&schedule, &limits, &flight);
         let queued = Vec::with_capacity(limits.batch);
         let flows = heads.flows.len();
         let has_tcp = (0..flows as u32).any(|flow| frames.is_tcp(FlowIndex(flow)));
@@ -238,10 +247,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         debug_assert_eq!(self.sent, 0, "nothing was sent yet");
         self.schedule.start_at(start_ns);
         self.limits.until_ns = until_ns;
-        let cycles = self.schedule.cycles().iter();
-        self.readings = cycles
-            .map(|cycle| Readings::of(cycle, &self.limits, &self.flight))
-            .collect();
+        self.readings = readings(&self.schedule, &self.limits, &self.flight);
     }
 
     /// The next hops, to be changed where routes change.
@@ -457,9 +463,7 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         let Turn { flow, sequence, .. } = turn;
         sink.push(Note::Sent { flow });
         self.sent += 1;
-        if !self.halves.is_empty() {
-            self.reset_before(turn, links);
-        }
+        self.reset_before(turn, links);
         let cycle = &self.schedule.cycles()[index];
         let Some(head) = self.heads.of(flow) else {
             self.ended += 1;

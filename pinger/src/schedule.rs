@@ -38,7 +38,7 @@ pub struct Cycle {
     pub interval_ns: u64,
     /// Turns of each flow in a pass: the hops of a trace, else one.
     rounds: u64,
-    /// How long an answer an answer is awaited.
+    /// How long an answer is awaited.
     pub timeout_ns: u64,
 }
 

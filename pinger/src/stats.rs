@@ -2,7 +2,8 @@
 //!
 //! In: the engine's [`Note`](crate::engine::Note)s and the kernel program's
 //! [`Event`](pinger_ebpf::layout::Event)s. Out: one
-//! [`ProbeResult`](crate::result::ProbeResult) for each probe's end and each late or duplicate answer, and [`Snapshot`]s of everything. It never
+//! [`ProbeResult`](crate::result::ProbeResult) for each probe's end and each late or duplicate
+//! answer, and [`Snapshot`]s of everything. It never
 //! waits, and nothing else changes a metric.
 
 mod distribution;

@@ -8,6 +8,7 @@ use super::{ProbeArgs, StoreArgs, help};
 use crate::config::value::{self, IN_FLIGHT_MAX, TTL};
 use crate::config::{Format, RunOptions, Settings, StoreChoice, show_duration};
 use crate::destination::{ProtocolName, Written};
+use crate::flow::UDP_SEQUENCE_SIZE;
 use crate::mistake::{Mistake, grouped, nearest};
 use crate::schedule::PASS_SPREAD_NS;
 
@@ -17,10 +18,6 @@ const HOPS_DEFAULT: NonZeroU8 = NonZeroU8::new(30).expect("30 is not 0");
 /// The most hops of all destinations together: what the view keeps of each stays within a few
 /// hundred megabytes.
 const HOPS_MAX: u64 = 1 << 20;
-
-/// UDP needs so many bytes of payload to tell its probes apart, and those of a pass are in flight
-/// together.
-const SIZE_MIN: u16 = 4;
 
 pub(super) const AFTER: &str = "\
 Examples:
@@ -141,9 +138,11 @@ impl TraceArgs {
             ));
         }
         for spec in &options.destinations {
-            if spec.protocol == ProtocolName::Udp && spec.size < SIZE_MIN {
+            if spec.protocol == ProtocolName::Udp && spec.size < UDP_SEQUENCE_SIZE {
                 return Err(Mistake::new(
-                    format!("--size: UDP probes of a trace have at least {SIZE_MIN} bytes"),
+                    format!(
+                        "--size: UDP probes of a trace have at least {UDP_SEQUENCE_SIZE} bytes"
+                    ),
                     "Shorter ones could not be told apart, and many are in flight at once.",
                 ));
             }

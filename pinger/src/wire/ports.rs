@@ -50,26 +50,8 @@ impl ReservedPorts {
     /// If the host has no more free ports, or the process no more descriptors.
     pub fn reserve(udp: usize, tcp: usize) -> Result<Self, PortsError> {
         let mut reserved = Self::default();
-        for number in 1..=udp {
-            let port = reserved.add(libc::SOCK_DGRAM);
-            let port = port.map_err(|source| PortsError {
-                protocol: "UDP",
-                number,
-                needed: udp,
-                source,
-            })?;
-            reserved.ports.udp.push(port);
-        }
-        for number in 1..=tcp {
-            let port = reserved.add(libc::SOCK_STREAM);
-            let port = port.map_err(|source| PortsError {
-                protocol: "TCP",
-                number,
-                needed: tcp,
-                source,
-            })?;
-            reserved.ports.tcp.push(port);
-        }
+        reserved.ports.udp = reserved.add("UDP", libc::SOCK_DGRAM, udp)?;
+        reserved.ports.tcp = reserved.add("TCP", libc::SOCK_STREAM, tcp)?;
         Ok(reserved)
     }
 
@@ -78,14 +60,28 @@ impl ReservedPorts {
         &self.ports
     }
 
-    fn add(&mut self, kind: libc::c_int) -> io::Result<u16> {
-        let (socket, port) = match bound(kind, libc::AF_INET6) {
-            // This host has no IPv6, or has it switched off.
-            Err(error) if is_without_ipv6(&error) => bound(kind, libc::AF_INET)?,
-            bound => bound?,
+    fn add(
+        &mut self,
+        protocol: &'static str,
+        kind: libc::c_int,
+        needed: usize,
+    ) -> Result<Vec<u16>, PortsError> {
+        let one = |number| {
+            let bound = match bound(kind, libc::AF_INET6) {
+                // This host has no IPv6, or has it switched off.
+                Err(error) if is_without_ipv6(&error) => bound(kind, libc::AF_INET),
+                bound => bound,
+            };
+            let (socket, port) = bound.map_err(|source| PortsError {
+                protocol,
+                number,
+                needed,
+                source,
+            })?;
+            self.sockets.push(socket);
+            Ok(port)
         };
-        self.sockets.push(socket);
-        Ok(port)
+        (1..=needed).map(one).collect()
     }
 }
 

@@ -1,25 +1,26 @@
 //! How the sender's thread runs: on a CPU of its own, before everyone else, never paged out.
 //!
-//! Nothing here is fatal: what the host does not allow is said in one line each, and the
-//! lateness it costs shows in every result.
+//! Nothing here is fatal but a CPU asked for that is not there: what the host does not allow is
+//! said in one line each, and the lateness it costs shows in every result.
 //!
 //! A thread that spins before each probe must go ahead of the others, and the kernel has two ways
 //! to let it. With SCHED_FIFO it loses 50 ms of each second in one piece, as soon as it has run for
 //! 950 ms (`kernel.sched_rt_runtime_us`, whether or not somebody waits, where the kernel is built
 //! with `CONFIG_RT_GROUP_SCHED`; elsewhere since Linux 6.12 only to those who wait). SCHED_DEADLINE
-//! with a runtime as long as its period knows no such limit, so it comes first; the kernel refuses
-//! it to a thread that may not use all CPUs, and where the CPUs' time is promised to others.
+//! with a runtime as long as its period knows no such limit, so it is tried first; the kernel
+//! refuses it to a thread that may not use all CPUs, and where the CPUs' time is promised to others.
 //!
-//! Measured on Linux 6.18 with `CONFIG_RT_GROUP_SCHED` (two CPUs, one of them contended), what a
-//! spinning thread lost:
+//! Measured on Linux 6.18 with `CONFIG_RT_GROUP_SCHED` and two CPUs, what a spinning thread lost;
+//! contended means that a loop of normal priority wants the same CPU and no other:
 //!
 //! | how it runs | lost |
 //! |---|---|
 //! | SCHED_DEADLINE | nothing over 0.2 ms |
+//! | SCHED_DEADLINE, contended | 48 ms in one piece, once in 5 s: the kernel's fair server |
 //! | SCHED_FIFO, never sleeping | 50 ms in one piece, once a second |
-//! | SCHED_FIFO, asleep 10 % of the time by [`Rest`] | nothing over 0.5 ms |
-//! | nice −20 | 4 ms pieces, 19 % of the time |
-//! | normal priority | 4 to 37 ms pieces, 66 % of the time |
+//! | SCHED_FIFO, contended, asleep 10 % of the time by [`Rest`] | nothing over 0.5 ms |
+//! | nice −20, contended | 4 ms pieces, 19 % of the time |
+//! | normal priority, contended | 4 to 37 ms pieces, 66 % of the time |
 //!
 //! Either way it rests now and then, so that the kernel's own threads on that CPU get their turn:
 //! [`Rest`] keeps count.

@@ -172,29 +172,27 @@ impl Path {
 
 /// What an answer says of the path; `None` if that was lost because the ring buffer was full.
 fn said(destination: &Destination, answer: &Answer) -> Option<Said> {
-    let reached = match answer.kind {
-        Some(AnswerKind::IcmpError) => None,
-        Some(AnswerKind::SynAck) => Some(Reached::Open),
-        Some(AnswerKind::Reset) => Some(Reached::Closed),
-        Some(AnswerKind::Echo | AnswerKind::Datagram) | None => Some(Reached::Answer),
-    };
-    if let Some(reached) = reached {
-        return Some(Said::Reached(reached));
+    if answer.is_closed_port(destination.protocol, destination.address) {
+        return Some(Said::Reached(Reached::Closed));
+    }
+    match answer.kind {
+        Some(AnswerKind::IcmpError) => {}
+        Some(AnswerKind::SynAck) => return Some(Said::Reached(Reached::Open)),
+        _ => return Some(Said::Reached(Reached::Answer)),
     }
     let told = answer.hop_limit.is_some() || answer.rtt_ns.is_none();
     let (icmp_type, icmp_code) = (answer.icmp_type, answer.icmp_code);
-    // RFC 792 and RFC 4443: time exceeded, and port unreachable.
-    let (exceeded, port) = match destination.address {
-        IpAddr::V4(_) => (11, (3, 3)),
-        IpAddr::V6(_) => (3, (1, 4)),
+    // RFC 792 and RFC 4443.
+    let time_exceeded = match destination.address {
+        IpAddr::V4(_) => 11,
+        IpAddr::V6(_) => 3,
     };
-    let own = answer.responder == destination.address;
-    told.then_some(match (icmp_type, icmp_code) {
-        (found, _) if found == exceeded => Said::OnTheWay,
-        found if found == port && own => Said::Reached(Reached::Closed),
-        _ => Said::NoWay {
+    told.then_some(if icmp_type == time_exceeded {
+        Said::OnTheWay
+    } else {
+        Said::NoWay {
             icmp_type,
             icmp_code,
-        },
+        }
     })
 }
