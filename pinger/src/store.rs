@@ -20,6 +20,7 @@ use writer::Writer;
 mod clickhouse;
 pub mod embedded;
 mod error;
+pub mod export;
 pub mod schema;
 mod session;
 pub mod sql;
