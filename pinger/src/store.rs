@@ -20,6 +20,7 @@ use writer::Writer;
 mod clickhouse;
 pub mod embedded;
 mod error;
+pub mod export;
 pub mod schema;
 mod session;
 pub mod sql;
@@ -95,6 +96,7 @@ impl Store {
         // Only now: who asks the engine finds the tables there.
         session.share()?;
         let (writer, notices) = Writer::start(session.connection())?;
+        session.keep_up(writer.notices_in());
         Ok(Self {
             writer,
             session,
