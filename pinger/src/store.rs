@@ -96,6 +96,7 @@ impl Store {
             is_checked: found.away.is_none(),
         };
         let (writer, notices) = Writer::start(session.connection(), setup)?;
+        session.keep_up(writer.notices_in());
         if let Some(reason) = found.away {
             // The queue of notices is empty yet.
             let _ = writer

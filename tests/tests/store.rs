@@ -1,5 +1,6 @@
 //! The store against the real ClickHouse: the embedded engine, and a server by URL.
 
+#[expect(dead_code, reason = "other tests use the rest of the kit")]
 mod store_kit;
 
 use std::net::{Ipv4Addr, TcpListener};
