@@ -336,6 +336,8 @@ impl Connection {
             .with_setting("decompress", "1")
             // Acknowledged means written: the server must not answer before it has the part.
             .with_setting("async_insert", "0")
+            // The views have grouped what they write; grouping it again takes as long.
+            .with_setting("optimize_on_insert", "0")
             .with_setting("insert_deduplicate", "1")
             .with_setting("insert_deduplication_token", token)
             // The tables that materialized views fill drop a repeated segment as well.
