@@ -5,6 +5,7 @@
 //! as those of the config file are. Reads no file.
 
 mod help;
+mod schema;
 mod trace;
 mod words;
 
@@ -19,6 +20,7 @@ use crate::config::{Asked, Family, Format, ProbeSettings, Settings, StoreChoice,
 use crate::destination::{self, ProtocolName, Written};
 use crate::mistake::Mistake;
 
+pub use schema::{PrintArgs, RetentionArgs, SchemaAction};
 pub use trace::TraceArgs;
 pub use words::explain;
 
@@ -53,8 +55,8 @@ pub enum Command {
     /// Show the routers on the way to destinations, with loss and round trips of each
     #[command(after_help = trace::AFTER, args_override_self = true)]
     Trace(Box<TraceArgs>),
-    /// Create the tables in a ClickHouse server, or print them
-    #[command(after_help = help::AFTER_SCHEMA)]
+    /// Create the tables in a ClickHouse server, look at them, set for how long rows are kept
+    #[command(after_help = schema::AFTER)]
     Schema {
         /// What to do with the schema.
         #[command(subcommand)]
@@ -70,15 +72,6 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-}
-
-/// `pinger schema …`
-#[derive(Debug, Subcommand)]
-pub enum SchemaAction {
-    /// Create or upgrade tables and views; running it again changes nothing
-    Apply(StoreArgs),
-    /// Print all SQL to standard output, in the order in which it is applied
-    Print,
 }
 
 /// What to probe and how: the part that `run` and `ping` share.

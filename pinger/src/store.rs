@@ -13,6 +13,7 @@ use crate::config::{Source, StoreOptions};
 use crate::destination::Destination;
 use crate::rows::mapped;
 use crate::stats::{Counts, RowCounts};
+use schema::Company;
 use session::{Session, Sharing};
 use tables::{DestinationRow, RunRow, SourceRow};
 use writer::Writer;
@@ -78,7 +79,7 @@ impl Store {
         let description = session.block_on(async {
             let connection = session.connection();
             if session.is_embedded() {
-                schema::apply(connection).await?;
+                schema::apply(connection, Company::Alone, &mut |_| ()).await?;
             } else {
                 schema::check(connection).await?;
             }
@@ -165,11 +166,7 @@ async fn register(
 /// # Errors
 /// When the store cannot be used, or has a schema that this program does not know.
 pub fn apply_schema(options: &StoreOptions) -> Result<schema::Applied, StoreError> {
-    let session = Session::open(options, Sharing::Guest)?;
-    match session.applied() {
-        Some(applied) => Ok(applied),
-        None => session.block_on(schema::apply(session.connection())),
-    }
+    schema::command::apply(options, &mut |_| ())
 }
 
 /// Wall clock nanoseconds since 1970.

@@ -226,6 +226,20 @@ impl Connection {
             .map_err(|error| self.error(&error))
     }
 
+    /// The same for a statement that may take long, under an id by which its progress can be
+    /// asked for.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub(super) async fn execute_as(&self, sql: &str, id: &str) -> Result<(), StoreError> {
+        self.client
+            .query_raw(sql)
+            .with_setting("query_id", id)
+            .execute()
+            .await
+            .map_err(|error| self.error(&error))
+    }
+
     /// Creates this connection's database, if the server lacks it.
     ///
     /// # Errors
