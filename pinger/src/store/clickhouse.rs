@@ -345,7 +345,9 @@ impl Connection {
             .await?
             .with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT))
             // Acknowledged means written: the server must not answer before it has the part.
-            .with_setting("async_insert", "0");
+            .with_setting("async_insert", "0")
+            // Nor, in a cluster, before the shards have theirs.
+            .with_setting("distributed_foreground_insert", "1");
         if let Some(token) = token {
             insert = insert
                 .with_setting("insert_deduplicate", "1")

@@ -8,8 +8,9 @@ use crate::store::StoreError;
 use crate::store::clickhouse::Connection;
 
 /// The column by which a table's rows are old or new; tables without one are not listed.
-const TIMES: [(&str, &str); 9] = [
+const TIMES: [(&str, &str); 10] = [
     ("results", "time_due"),
+    ("misses", "time_due"),
     ("results_minute", "minute"),
     ("rtt_minute", "minute"),
     ("results_hour", "hour"),
