@@ -17,6 +17,7 @@ use crate::rows::mapped;
 use crate::spool::Table;
 use crate::stats::{Counts, RowCounts};
 use disk::RunKey;
+use schema::Company;
 use session::{Session, Sharing};
 use tables::{DestinationRow, RunRow, SourceRow};
 use writer::{Setup, Writer};
@@ -162,7 +163,7 @@ struct Found {
 async fn find(session: &Session, options: &StoreOptions) -> Result<Found, StoreError> {
     let connection = session.connection();
     if session.is_embedded() {
-        schema::apply(connection).await?;
+        schema::apply(connection, Company::Alone, &mut |_| ()).await?;
     } else if let Err(error) = schema::check(connection).await {
         let StoreError::Unreachable { url, reason } = error else {
             return Err(error);
@@ -207,11 +208,7 @@ fn registration(
 /// # Errors
 /// When the store cannot be used, or has a schema that this program does not know.
 pub fn apply_schema(options: &StoreOptions) -> Result<schema::Applied, StoreError> {
-    let session = Session::open(options, Sharing::Guest)?;
-    match session.applied() {
-        Some(applied) => Ok(applied),
-        None => session.block_on(schema::apply(session.connection())),
-    }
+    schema::command::apply(options, &mut |_| ())
 }
 
 /// Wall clock nanoseconds since 1970.

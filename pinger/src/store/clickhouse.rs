@@ -247,6 +247,20 @@ impl Connection {
             .map_err(|error| self.error(&error))
     }
 
+    /// The same for a statement that may take long, under an id by which its progress can be
+    /// asked for.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub(super) async fn execute_as(&self, sql: &str, id: &str) -> Result<(), StoreError> {
+        self.client
+            .query_raw(sql)
+            .with_setting("query_id", id)
+            .execute()
+            .await
+            .map_err(|error| self.error(&error))
+    }
+
     /// Creates this connection's database, if the server lacks it.
     ///
     /// # Errors
@@ -336,6 +350,8 @@ impl Connection {
             .with_setting("decompress", "1")
             // Acknowledged means written: the server must not answer before it has the part.
             .with_setting("async_insert", "0")
+            // Nor, in a cluster, before the shards have theirs.
+            .with_setting("distributed_foreground_insert", "1")
             // The views have grouped what they write; grouping it again takes as long.
             .with_setting("optimize_on_insert", "0")
             .with_setting("insert_deduplicate", "1")
