@@ -34,6 +34,7 @@ mod child;
 mod config;
 mod find;
 mod lock;
+mod mend;
 
 pub use child::child_main;
 
@@ -98,6 +99,7 @@ impl Engine {
         let port = free_port(options.port)?;
         let secrets = Secrets::draw()?;
         let files = Files::prepare(&data_dir, &program, port, &secrets)?;
+        mend::free_burnt_tokens(&files.data)?;
         let command = command(&program, &files, port, &lock)?;
         let itself = PathBuf::from(command.get_program());
         // A `clickhouse server` does not: it ends by signals.
