@@ -34,6 +34,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "every_probe",
         sql: include_str!("../../../schema/002_every_probe.sql"),
     },
+    Migration {
+        version: 3,
+        name: "nothing_is_lost",
+        sql: include_str!("../../../schema/003_nothing_is_lost.sql"),
+    },
 ];
 
 /// Version of the schema that this program writes.
