@@ -22,13 +22,14 @@ mod round;
 mod server;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::time::{Instant, UNIX_EPOCH};
 
 use plan::Plan;
 
-/// Rounds of the plain test, besides one that is drawn anew each time: together they kill both
-/// programs, use both kinds of store, and fill a disk.
-const FIXED_SEEDS: [u64; 3] = [1, 2, 3];
+/// Rounds of the plain test, besides one that is drawn anew each time: together they have every
+/// kind of trouble.
+const FIXED_SEEDS: [u64; 3] = [55, 13, 496];
 
 #[test]
 fn every_probe_is_in_the_store_once_or_in_a_gap() {
@@ -65,6 +66,23 @@ fn a_store_that_loses_rows_is_found_out() {
         verdict.complaints,
         verdict.history
     );
+}
+
+/// All kinds of trouble and of endings in these plans, by their names.
+fn kinds(plans: &[Plan]) -> BTreeSet<String> {
+    let name = |debug: String| debug.split('(').next().unwrap().to_owned();
+    let runs = plans.iter().flat_map(|plan| &plan.runs);
+    let acts = runs.clone().flat_map(|run| &run.acts);
+    acts.map(|(_, act)| name(format!("{act:?}")))
+        .chain(runs.map(|run| name(format!("{:?}", run.ending))))
+        .collect()
+}
+
+#[test]
+fn the_fixed_seeds_have_every_kind_of_trouble() {
+    let fixed = kinds(&FIXED_SEEDS.map(Plan::draw));
+    let some: Vec<Plan> = (0..1000).map(Plan::draw).collect();
+    assert_eq!(fixed, kinds(&some));
 }
 
 fn seeds() -> Vec<u64> {

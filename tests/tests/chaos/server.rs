@@ -50,11 +50,16 @@ impl Server {
             child,
             folder: folder.to_owned(),
         };
+        server.await_answer(namespace);
+        server
+    }
+
+    /// Waits until it takes connections.
+    pub(crate) fn await_answer(&self, namespace: &Namespace) {
         until("the server answers", || {
             let connected = namespace.enter(|| TcpStream::connect(("127.0.0.1", PORT)).is_ok());
             connected.unwrap()
         });
-        server
     }
 
     fn spawn(namespace: &Namespace, folder: &Path) -> Child {
