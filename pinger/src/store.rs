@@ -95,6 +95,7 @@ impl Store {
         // Only now: who asks the engine finds the tables there.
         session.share()?;
         let (writer, notices) = Writer::start(session.connection())?;
+        session.keep_up(writer.notices_in());
         Ok(Self {
             writer,
             session,

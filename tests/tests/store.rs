@@ -11,7 +11,7 @@ use std::time::Duration;
 use pinger::result::{Answer, Outcome, ProbeResult};
 use pinger::rows::{Batch, ResultRow, RowKeys};
 use pinger::stats::{Counts, RowCounts};
-use pinger::store::{QUEUE_BATCHES, StoreError, schema, suggestions};
+use pinger::store::{StoreError, schema, suggestions};
 use pinger_ebpf::layout::AnswerKind;
 use store_kit::{
     Home, PATIENCE, Server, Wire, all_written, answer, await_that, batch, engines, keys, open,
@@ -168,61 +168,6 @@ fn refused_rows_are_counted_and_the_others_flow() {
             spooled: 0,
             dropped: 10
         }
-    );
-    assert_eq!(home.sql("SELECT count() FROM results FORMAT TSV"), "10\n");
-}
-
-#[test]
-fn a_dead_engine_loses_no_count() {
-    let home = Home::new();
-    let run = wall_ns(Duration::from_secs(1000));
-    let options = home.embedded();
-    let store = open(&options, run).expect("the engine starts");
-    let sender = store.sender();
-    sender.offer(batch(run, 0, 10));
-    await_that("the first batch is written", || {
-        sender.counts() == all_written(10)
-    });
-    for pid in engines(&options.data_dir) {
-        // SAFETY: plain system call; the process is a child of this test's own store.
-        unsafe { libc::kill(pid, libc::SIGKILL) };
-    }
-    // Two are being tried, a queue full waits, the rest is dropped at once.
-    let offered = QUEUE_BATCHES as u64 + 10;
-    for number in 1..=offered {
-        sender.offer(batch(run, number, 10));
-    }
-    let counts = sender.counts();
-    assert_eq!(
-        counts.written + counts.spooled + counts.dropped,
-        10 * (offered + 1)
-    );
-    assert!(counts.dropped >= 80, "{counts:?}");
-    await_that("the user is told", || {
-        store
-            .notices()
-            .try_iter()
-            .any(|notice| notice.contains("does not take rows"))
-    });
-    let end = store.close(&Counts::default(), Duration::from_millis(200));
-    assert_eq!(
-        end,
-        RowCounts {
-            written: 10,
-            spooled: 0,
-            dropped: 10 * offered
-        }
-    );
-    let reason = sender.last_loss().expect("rows were dropped");
-    assert!(
-        reason.to_lowercase().contains("refused"),
-        "the store's word: {reason}"
-    );
-    sender.offer(batch(run, 99, 10));
-    assert_eq!(
-        sender.counts().dropped,
-        10 * (offered + 1),
-        "nobody takes batches any more"
     );
     assert_eq!(home.sql("SELECT count() FROM results FORMAT TSV"), "10\n");
 }

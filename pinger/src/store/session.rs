@@ -104,6 +104,14 @@ impl Session {
         self.engine.as_mut().map_or(Ok(()), Engine::share)
     }
 
+    /// Has the engine, if it is ours, started again whenever it ends; `notify` gets what there is
+    /// to say about that.
+    pub(super) fn keep_up(&self, notify: crossbeam_channel::Sender<String>) {
+        if let Some(engine) = &self.engine {
+            engine.keep_up(notify);
+        }
+    }
+
     /// The connection.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection

@@ -202,6 +202,11 @@ impl Writer {
         self.sender.counts()
     }
 
+    /// Where others put what the user should know.
+    pub(super) fn notices_in(&self) -> Sender<String> {
+        self.notify.clone()
+    }
+
     /// Tells the user something.
     pub(super) fn notify(&self, notice: String) {
         // If nobody reads, nobody wants to know.
