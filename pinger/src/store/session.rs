@@ -117,6 +117,15 @@ impl Session {
         &self.connection
     }
 
+    /// Which store this is, for those who find rows that wait for it: it stays the same when the
+    /// store moves to another port of the embedded engine, or to another user.
+    pub(super) fn name(&self) -> String {
+        match self.engine {
+            Some(_) => "embedded".to_owned(),
+            None => self.connection.place(),
+        }
+    }
+
     /// What was done about the schema, if this session began with that.
     pub(super) fn applied(&self) -> Option<Applied> {
         self.applied
