@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::place::Place;
 use crate::plan::{Act, Ending, Plan};
+use crate::rollups;
 use crate::round::Ran;
 
 /// How many probes a run that was killed may have announced and not sent, or have in the send
@@ -90,6 +91,7 @@ pub(crate) fn judge(place: &Place, plan: &Plan, ran: &[Ran]) -> Found {
     if ran.last().is_none_or(|run| run.code != Some(0)) {
         found.complaints.push("the last run failed".to_owned());
     }
+    found.complaints.extend(rollups::complaints(place));
     let waiting = place.waiting();
     if !waiting.is_empty() {
         found.complaints.push(format!("still waiting: {waiting:?}"));

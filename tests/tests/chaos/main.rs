@@ -18,6 +18,7 @@
 mod check;
 mod place;
 mod plan;
+mod rollups;
 mod round;
 mod server;
 mod wire;

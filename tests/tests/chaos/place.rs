@@ -192,6 +192,12 @@ impl Place {
         self.folder.disk().join("filler")
     }
 
+    /// Whether the spools of earlier runs are still there, besides one of a run that lives.
+    pub(crate) fn is_owing(&self) -> bool {
+        let spools = fs::read_dir(self.data_dir().join("spool"));
+        spools.is_ok_and(|spools| spools.count() > 1)
+    }
+
     /// Segments that still wait in the data directory.
     pub(crate) fn waiting(&self) -> Vec<String> {
         let mut found = Vec::new();

@@ -20,8 +20,11 @@ const INTERVAL: &str = "50ms";
 /// The longest a run may take to its end once it is told to.
 const END_LIMIT: Duration = Duration::from_secs(90);
 
-/// How long the last run probes, milliseconds.
+/// How long the last run lasts at least, milliseconds.
 const LAST_MS: u64 = 300;
+
+/// How long it may take at most to bring home what earlier runs left.
+const HOME_LIMIT_MS: u64 = 20_000;
 
 /// What came of a round.
 pub(crate) struct Verdict {
@@ -76,14 +79,15 @@ pub(crate) fn play(plan: &Plan) -> Verdict {
         ran: Vec::new(),
     };
     for run in &plan.runs {
-        round.run(run);
+        round.run(run, false);
     }
     round.calm();
-    round.run(&Run {
+    let last = Run {
         acts: Vec::new(),
         end_ms: LAST_MS,
         ending: Ending::Interrupt,
-    });
+    };
+    round.run(&last, true);
     let found = check::judge(&round.place, plan, &round.ran);
     round.history.extend(found.seen);
     if !found.complaints.is_empty() {
@@ -110,7 +114,7 @@ impl Round {
         self.history.push(format!("{at:>6} ms  {}", text.as_ref()));
     }
 
-    fn run(&mut self, run: &Run) {
+    fn run(&mut self, run: &Run, is_last: bool) {
         let number = self.ran.len();
         let before = self.place.echoes_at_rest();
         let (out, err, mut child, began) = self.start(number);
@@ -130,9 +134,7 @@ impl Round {
                 code = Some(status);
                 break;
             }
-            // The last run lasts until it probes: the engine may take its time.
-            let probes = run.end_ms > LAST_MS || self.place.echoes() > before;
-            if now >= run.end_ms && probes {
+            if now >= run.end_ms && (!is_last || self.is_home(before) || now >= HOME_LIMIT_MS) {
                 break;
             }
             thread::sleep(LOOK);
@@ -151,6 +153,11 @@ impl Round {
             code: status.code(),
             report: serde_json::from_str(&report).ok(),
         });
+    }
+
+    /// The last run probes, and what earlier ones left is in the store.
+    fn is_home(&self, echoes_before: u64) -> bool {
+        self.place.echoes() > echoes_before && !self.place.is_owing()
     }
 
     fn start(&self, number: usize) -> (PathBuf, PathBuf, Child, [u64; 2]) {
