@@ -144,7 +144,7 @@ impl Store {
             run,
             ..
         } = self;
-        let rows = writer.close(Some((run, counts.clone())), limit);
+        let rows = writer.close(Some((run, *counts)), limit);
         drop(session);
         rows
     }

@@ -17,6 +17,7 @@ use super::schema::SchemaError;
 use fault::ServerFault;
 
 pub(super) mod fault;
+mod verdict;
 
 /// The database of the embedded store, and of a URL that names none.
 pub(super) const DATABASE: &str = "pinger";

@@ -66,7 +66,7 @@ enum Message {
 struct Closing {
     deadline: Instant,
     /// The run's row and its final counts; none of a run that never began.
-    end: Option<(RunRow, Counts)>,
+    end: Option<Box<(RunRow, Counts)>>,
 }
 
 /// What became of the rows; what is left of `accepted` waits.
@@ -263,7 +263,7 @@ impl Writer {
             };
             let (runtime, tasks, ended) = (runtime()?, tasks.clone(), ended.clone());
             let thread = spawn("pinger-sending", move || {
-                sending.run(&runtime, &tasks, &ended)
+                sending.run(&runtime, &tasks, &ended);
             })?;
             writer.senders.push(thread);
         }
@@ -292,10 +292,10 @@ impl Writer {
             let deadline = Instant::now() + limit;
             self.closing.send_replace(Some(deadline));
             // Behind a full queue this waits for the spooler. It fails only if that is gone.
-            let _ = self
-                .sender
-                .queue
-                .send(Message::Close(Closing { deadline, end }));
+            let _ = self.sender.queue.send(Message::Close(Closing {
+                deadline,
+                end: end.map(Box::new),
+            }));
             // One that panicked has written nothing that it did not count.
             let _ = spooler.join();
         }

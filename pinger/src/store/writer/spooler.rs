@@ -259,7 +259,7 @@ impl Spooler {
         let now = now();
         self.tell_missed();
         self.publish();
-        if let Some((run, counts)) = &closing.end {
+        if let Some((run, counts)) = closing.end.as_deref() {
             let end = run.end(counts, &self.counters.counts());
             self.own.spool.add(now, Table::Runs, end.block());
         }
