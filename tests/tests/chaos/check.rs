@@ -75,7 +75,7 @@ pub(crate) fn judge(place: &Place, plan: &Plan, ran: &[Ran]) -> Found {
     for (number, run) in ran.iter().enumerate() {
         let key = stored
             .keys()
-            .find(|key| (run.began[0]..run.began[1]).contains(key));
+            .find(|key| (run.lived[0]..run.lived[1]).contains(key));
         known += usize::from(key.is_some());
         let empty = Stored::default();
         let stored = key.map_or(&empty, |key| &stored[key]);
@@ -185,19 +185,23 @@ fn complaints(run: &Ran, stored: &Stored, disk_filled: bool) -> Vec<String> {
 
 impl crate::plan::Run {
     fn fills_disk(&self) -> bool {
-        self.acts
-            .iter()
-            .any(|(_, act)| matches!(act, Act::FillDisk(_)))
+        let mut acts = self.early.iter().chain(&self.acts);
+        acts.any(|(_, act)| matches!(act, Act::FillDisk(_)))
     }
 
     /// It in half a line.
     pub(crate) fn told(&self) -> String {
+        let early = self.early.map(|(at, act)| format!("early {at} {act:?}"));
         let acts = self.acts.iter().map(|(at, act)| format!("{at} {act:?}"));
+        let when = if self.ends_early { "early " } else { "" };
         let ending = match self.ending {
             Ending::Twice(ms) => format!("Twice({ms})"),
             other => format!("{other:?}"),
         };
-        acts.chain([format!("{} {ending}", self.end_ms)])
+        early
+            .into_iter()
+            .chain(acts)
+            .chain([format!("{when}{} {ending}", self.end_ms)])
             .collect::<Vec<_>>()
             .join(", ")
     }

@@ -30,7 +30,7 @@ use plan::Plan;
 
 /// Rounds of the plain test, besides one that is drawn anew each time: together they have every
 /// kind of trouble.
-const FIXED_SEEDS: [u64; 3] = [55, 13, 496];
+const FIXED_SEEDS: [u64; 3] = [190, 37, 442];
 
 #[test]
 fn every_probe_is_in_the_store_once_or_in_a_gap() {
@@ -73,7 +73,9 @@ fn a_store_that_loses_rows_is_found_out() {
 fn kinds(plans: &[Plan]) -> BTreeSet<String> {
     let name = |debug: String| debug.split('(').next().unwrap().to_owned();
     let runs = plans.iter().flat_map(|plan| &plan.runs);
-    let acts = runs.clone().flat_map(|run| &run.acts);
+    let acts = runs
+        .clone()
+        .flat_map(|run| run.early.iter().chain(&run.acts));
     acts.map(|(_, act)| name(format!("{act:?}")))
         .chain(runs.map(|run| name(format!("{:?}", run.ending))))
         .collect()

@@ -23,10 +23,14 @@ pub(crate) enum StoreKind {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
-    /// What goes wrong, and how many milliseconds after the start, in this order.
+    /// What goes wrong while it starts, and how many milliseconds after the start of the process.
+    pub(crate) early: Option<(u64, Act)>,
+    /// What goes wrong how many milliseconds after its first probe, in this order.
     pub(crate) acts: Vec<(u64, Act)>,
-    /// When it ends, milliseconds after its start.
+    /// When it ends, milliseconds after its first probe.
     pub(crate) end_ms: u64,
+    /// It ends so long after the start of the process, probe or not.
+    pub(crate) ends_early: bool,
     pub(crate) ending: Ending,
 }
 
@@ -90,8 +94,10 @@ impl Plan {
             small_disk: false,
             spool: "memory",
             runs: vec![Run {
-                acts: vec![(800, Act::Cut(1500))],
-                end_ms: 1500,
+                early: None,
+                acts: vec![(200, Act::Cut(800))],
+                end_ms: 800,
+                ends_early: false,
                 ending: Ending::Kill,
             }],
         }
@@ -106,20 +112,22 @@ impl Run {
             10..16 => Ending::Kill,
             _ => Ending::KillBoth,
         };
-        let end_ms = rng.between([1200, 2800]);
-        let calm_end = ending == Ending::Interrupt;
-        let mut acts: Vec<(u64, Act)> = (0..rng.between([u64::from(calm_end), 2]))
+        let end_ms = rng.between([200, 1500]);
+        let is_calm = ending == Ending::Interrupt;
+        let mut acts: Vec<(u64, Act)> = (0..rng.between([u64::from(is_calm), 2]))
             .map(|_| {
-                // Mostly when it probes; a few while it starts.
-                let first = if rng.chance(0.8) { 900 } else { 100 };
-                let at = rng.between([first, end_ms]);
+                let at = rng.between([0, end_ms]);
                 (at, Act::draw(rng, store, small_disk))
             })
             .collect();
         acts.sort_by_key(|(at, _)| *at);
         Self {
+            early: rng
+                .chance(0.1)
+                .then(|| (rng.between([0, 1000]), Act::draw(rng, store, small_disk))),
             acts,
             end_ms,
+            ends_early: rng.chance(0.1),
             ending,
         }
     }

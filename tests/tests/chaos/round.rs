@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -19,6 +19,10 @@ const INTERVAL: &str = "50ms";
 
 /// The longest a run may take to its end once it is told to.
 const END_LIMIT: Duration = Duration::from_secs(90);
+
+/// A run that has not sent a probe for so long after its start never will, milliseconds: an engine
+/// that was stopped meanwhile starts late.
+const START_LIMIT_MS: u64 = 10_000;
 
 /// How long the last run lasts at least, milliseconds.
 const LAST_MS: u64 = 300;
@@ -39,8 +43,8 @@ pub(crate) struct Verdict {
 /// One run of pinger, over.
 #[derive(Debug)]
 pub(crate) struct Ran {
-    /// Between which times of the wall clock it began, nanoseconds.
-    pub(crate) began: [u64; 2],
+    /// When it was started and had ended, wall clock nanoseconds: its key lies between.
+    pub(crate) lived: [u64; 2],
     /// Echo requests that reached the hosts.
     pub(crate) echoes: u64,
     pub(crate) ending: Ending,
@@ -83,8 +87,10 @@ pub(crate) fn play(plan: &Plan) -> Verdict {
     }
     round.calm();
     let last = Run {
+        early: None,
         acts: Vec::new(),
         end_ms: LAST_MS,
+        ends_early: false,
         ending: Ending::Interrupt,
     };
     round.run(&last, true);
@@ -108,6 +114,10 @@ pub(crate) fn play(plan: &Plan) -> Verdict {
     }
 }
 
+fn wall_ns() -> u64 {
+    UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64
+}
+
 impl Round {
     fn note(&mut self, text: impl AsRef<str>) {
         let at = self.began.elapsed().as_millis();
@@ -117,28 +127,10 @@ impl Round {
     fn run(&mut self, run: &Run, is_last: bool) {
         let number = self.ran.len();
         let before = self.place.echoes_at_rest();
-        let (out, err, mut child, began) = self.start(number);
+        let began = wall_ns();
+        let (out, err, mut child) = self.start(number);
         self.note(format!("run {number} starts as process {}", child.id()));
-        let started = Instant::now();
-        let mut acts = run.acts.iter().peekable();
-        let mut code = None;
-        loop {
-            self.put_right(false);
-            let now = started.elapsed().as_millis() as u64;
-            if let Some((_, act)) = acts.next_if(|(at, _)| *at <= now) {
-                self.act(*act);
-                continue;
-            }
-            if let Some(status) = child.try_wait().unwrap() {
-                self.note(format!("run {number} ended too soon: {status}"));
-                code = Some(status);
-                break;
-            }
-            if now >= run.end_ms && (!is_last || self.is_home(before) || now >= HOME_LIMIT_MS) {
-                break;
-            }
-            thread::sleep(LOOK);
-        }
+        let code = self.until_its_end(&mut child, run, before, is_last);
         let status = code.unwrap_or_else(|| self.end(&mut child, run.ending));
         let echoes = self.place.echoes_at_rest() - before;
         let report = fs::read_to_string(&out).unwrap();
@@ -147,7 +139,7 @@ impl Round {
             "run {number} has ended: {status}, {echoes} probes\n{report}{words}"
         ));
         self.ran.push(Ran {
-            began,
+            lived: [began, wall_ns()],
             echoes,
             ending: run.ending,
             code: status.code(),
@@ -155,13 +147,49 @@ impl Round {
         });
     }
 
-    /// The last run probes, and what earlier ones left is in the store.
-    fn is_home(&self, echoes_before: u64) -> bool {
-        self.place.echoes() > echoes_before && !self.place.is_owing()
+    /// Makes trouble until it is time to end the run. What it ended with, if it did so by itself.
+    fn until_its_end(
+        &mut self,
+        child: &mut Child,
+        run: &Run,
+        before: u64,
+        is_last: bool,
+    ) -> Option<ExitStatus> {
+        let started = Instant::now();
+        let since = |moment: Instant| moment.elapsed().as_millis() as u64;
+        let mut probing: Option<Instant> = None;
+        let mut early = run.early;
+        let mut acts = run.acts.iter().peekable();
+        loop {
+            self.put_right(false);
+            if probing.is_none() && self.place.echoes() > before {
+                self.note("it probes");
+                probing = Some(Instant::now());
+            }
+            let now = probing.map_or(0, since);
+            let is_due = |(at, _): &(u64, Act)| *at <= since(started);
+            let late = || probing.and(acts.next_if(|(at, _)| *at <= now).copied());
+            if let Some((_, act)) = early.take_if(|act| is_due(act)).or_else(late) {
+                self.act(act);
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                self.note("it ended too soon");
+                return Some(status);
+            }
+            let is_over = match probing {
+                Some(_) => now >= run.end_ms,
+                None => since(started) >= START_LIMIT_MS,
+            };
+            let is_early = run.ends_early && since(started) >= run.end_ms;
+            let is_home = !is_last || !self.place.is_owing() || since(started) >= HOME_LIMIT_MS;
+            if is_early || is_over && is_home {
+                return None;
+            }
+            thread::sleep(LOOK);
+        }
     }
 
-    fn start(&self, number: usize) -> (PathBuf, PathBuf, Child, [u64; 2]) {
-        let wall = || UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    fn start(&self, number: usize) -> (PathBuf, PathBuf, Child) {
         let (out_path, out) = self.place.log(&format!("run-{number}.out"));
         let (err_path, err) = self.place.log(&format!("run-{number}.err"));
         let [ipv4, ipv6] = HOSTS;
@@ -181,12 +209,11 @@ impl Round {
         if let Some(url) = self.place.url(true) {
             command.args(["--store", &url]);
         }
-        let before = wall();
         let child = command.stdout(out).stderr(err).spawn().unwrap();
-        (out_path, err_path, child, [before, wall() + 1_000_000_000])
+        (out_path, err_path, child)
     }
 
-    fn end(&mut self, child: &mut Child, ending: Ending) -> std::process::ExitStatus {
+    fn end(&mut self, child: &mut Child, ending: Ending) -> ExitStatus {
         let id = i32::try_from(child.id()).unwrap();
         self.note(format!("{ending:?}"));
         match ending {
