@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use pinger_ebpf::layout::AnswerKind;
 use serde::{Deserialize, Serialize};
 
-use crate::result::ProbeResult;
+use crate::result::{Outcome, ProbeResult};
 
 /// A row of the `results` table, in the order of its insert columns.
 #[derive(Clone, Debug, PartialEq, Eq, clickhouse::Row, Serialize, Deserialize)]
@@ -57,6 +57,10 @@ pub struct ResultRow {
     pub traffic_class: u8,
     /// Offset of the first payload byte that differed; `NULL` where none did, or it is not known.
     pub mismatch_at: Option<u16>,
+    /// RFC 3550's jitter of the destination's round trips after this reply, nanoseconds.
+    pub jitter: u64,
+    /// Whether this reply came with another hop limit than the destination's reply before it.
+    pub hop_limit_changed: bool,
 }
 
 /// Rows on their way to ClickHouse; given away whole, so never cloned.
@@ -119,6 +123,8 @@ impl RowKeys {
                 .map_or(0, |kind| kind as i8),
             traffic_class: answer.and_then(|answer| answer.traffic_class).unwrap_or(0),
             mismatch_at: answer.and_then(|answer| answer.mismatch_at),
+            jitter: 0,
+            hop_limit_changed: false,
         }
     }
 }
@@ -200,13 +206,90 @@ impl Batcher {
     }
 }
 
+/// The most rows in a chunk: one block of ClickHouse's own size, seven megabytes in memory.
+pub const CHUNK_ROWS: usize = 65_536;
+
+/// The longest a row waits for its chunk to fill: with the time to write it down this stays far
+/// below the 100 ms of results that a kill may cost.
+pub const CHUNK_AGE_NS: u64 = 25_000_000;
+
+/// Rows that came within [`CHUNK_AGE_NS`]; given away whole, so never cloned.
+#[derive(Debug)]
+pub struct RowChunk {
+    /// The rows, never empty, in the order in which they came.
+    pub rows: Vec<ResultRow>,
+    /// How many of them end a probe; the rest are late or duplicate answers.
+    pub probes: u64,
+    /// When the first row came, wall clock nanoseconds.
+    pub from_ns: i64,
+    /// When the last row came, wall clock nanoseconds.
+    pub until_ns: i64,
+}
+
+/// Cuts the rows of one run into chunks, by count and by age.
+#[derive(Debug, Default)]
+pub struct Chunker {
+    rows: Vec<ResultRow>,
+    probes: u64,
+    /// When the first and the last of `rows` came, on the clock that `push` is given.
+    first_ns: u64,
+    last_ns: u64,
+}
+
+impl Chunker {
+    /// A chunker without rows.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a row that came at `now_ns`; returns the chunk that it filled, if it did. The wall
+    /// clock is `wall_offset_ns` ahead of that clock.
+    pub fn push(&mut self, now_ns: u64, wall_offset_ns: i64, row: ResultRow) -> Option<RowChunk> {
+        if self.rows.is_empty() {
+            self.first_ns = now_ns;
+        }
+        self.last_ns = now_ns;
+        self.probes += u64::from(row.outcome <= Outcome::SendFailed as i8);
+        self.rows.push(row);
+        if self.rows.len() >= CHUNK_ROWS {
+            self.flush(wall_offset_ns)
+        } else {
+            self.poll(now_ns, wall_offset_ns)
+        }
+    }
+
+    /// Returns the chunk whose oldest row has waited [`CHUNK_AGE_NS`], if there is one.
+    pub fn poll(&mut self, now_ns: u64, wall_offset_ns: i64) -> Option<RowChunk> {
+        if now_ns.saturating_sub(self.first_ns) >= CHUNK_AGE_NS {
+            self.flush(wall_offset_ns)
+        } else {
+            None
+        }
+    }
+
+    /// Returns whatever has been added since the last chunk, if anything.
+    pub fn flush(&mut self, wall_offset_ns: i64) -> Option<RowChunk> {
+        if self.rows.is_empty() {
+            return None;
+        }
+        // The next chunk is most likely about as long as this one.
+        let next = Vec::with_capacity(self.rows.len());
+        Some(RowChunk {
+            rows: std::mem::replace(&mut self.rows, next),
+            probes: std::mem::take(&mut self.probes),
+            from_ns: wall_offset_ns.saturating_add_unsigned(self.first_ns),
+            until_ns: wall_offset_ns.saturating_add_unsigned(self.last_ns),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::destination::FlowIndex;
-    use crate::result::{Answer, Outcome};
+    use crate::result::Answer;
 
     const KEYS: RowKeys = RowKeys {
         run: 7,
@@ -269,6 +352,8 @@ mod tests {
             answer: 1,
             traffic_class: 8,
             mismatch_at: None,
+            jitter: 0,
+            hop_limit_changed: false,
         };
         assert_eq!(row, expected);
     }
@@ -404,6 +489,47 @@ mod tests {
             let mut tokens: Vec<_> = batches.iter().map(|batch| &batch.token).collect();
             tokens.dedup();
             prop_assert_eq!(tokens.len(), batches.len());
+        }
+    }
+    #[test]
+    fn a_chunk_is_cut_by_count_and_tells_what_it_holds() {
+        let mut chunker = Chunker::new();
+        let late = KEYS.row(1, &result(Outcome::Late, None));
+        let lost = KEYS.row(1, &result(Outcome::Lost, None));
+        assert!(chunker.push(10, 100, late).is_none());
+        for _ in 2..CHUNK_ROWS {
+            assert!(chunker.push(20, 100, lost.clone()).is_none());
+        }
+        let chunk = chunker.push(30, 100, lost).expect("the chunk is full");
+        assert_eq!(
+            (chunk.rows.len(), chunk.probes),
+            (CHUNK_ROWS, CHUNK_ROWS as u64 - 1)
+        );
+        assert_eq!((chunk.from_ns, chunk.until_ns), (110, 130));
+        assert!(chunker.flush(0).is_none());
+    }
+
+    proptest! {
+        /// Every row comes out once, in order, and none waits longer than it may.
+        #[test]
+        fn chunks_lose_nothing(gaps in prop::collection::vec(0..2 * CHUNK_AGE_NS, 1..200)) {
+            let mut chunker = Chunker::new();
+            let (mut now, mut chunks) = (0, Vec::new());
+            for (sequence, gap) in gaps.iter().enumerate() {
+                now += gap;
+                chunks.extend(chunker.poll(now, 0));
+                let mut result = result(Outcome::Lost, None);
+                result.sequence = sequence as u64;
+                chunks.extend(chunker.push(now, 0, KEYS.row(1, &result)));
+            }
+            chunks.extend(chunker.flush(0));
+            let out: Vec<u64> =
+                chunks.iter().flat_map(|chunk| &chunk.rows).map(|row| row.sequence).collect();
+            prop_assert_eq!(out, (0..gaps.len() as u64).collect::<Vec<_>>());
+            for chunk in &chunks {
+                prop_assert!(chunk.until_ns - chunk.from_ns <= CHUNK_AGE_NS as i64);
+                prop_assert_eq!(chunk.probes, chunk.rows.len() as u64);
+            }
         }
     }
 }
