@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use pinger::config::{Source, StoreChoice, StoreOptions};
+use pinger::config::{Source, SpoolOptions, StoreChoice, StoreOptions};
 use pinger::destination::{Destination, FlowIndex, Protocol};
 use pinger::result::{Answer, Outcome, ProbeResult};
 use pinger::rows::{Batcher, RowKeys};
@@ -57,6 +57,7 @@ fn measure(data_dir: &Path, rows: u64) -> anyhow::Result<()> {
         port: None,
         password_file: None,
         data_dir: data_dir.to_owned(),
+        spool: SpoolOptions::default(),
     };
     let opened = Instant::now();
     let store = Store::open(&options, &SOURCE, &destinations, &run)?;

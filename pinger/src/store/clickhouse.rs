@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clickhouse::{Client, Compression, RowOwned, RowRead, RowWrite};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
@@ -157,6 +158,8 @@ fn port(text: &str, url: &Url) -> u16 {
 /// A server and a database in it, ready to be asked.
 pub struct Connection {
     client: Client,
+    /// The same without compression of its own, for bytes that are sent as they are.
+    raw: Client,
     address: Address,
     url: String,
     /// Of an https URL: opens connections by TLS.
@@ -196,8 +199,10 @@ impl Connection {
             client = client.with_header(name, value);
         }
         let url = address.url();
+        let raw = client.clone().with_compression(Compression::None);
         Self {
             client,
+            raw,
             address,
             url,
             secure,
@@ -341,6 +346,33 @@ impl Connection {
         }
         for row in rows {
             insert.write(row).await?;
+        }
+        insert.end().await
+    }
+
+    /// Inserts blocks that are in ClickHouse's Native format and compressed already, as they are;
+    /// a second insert under the same token changes nothing.
+    ///
+    /// `statement` ends in `FORMAT Native`.
+    pub(super) async fn insert_blocks(
+        &self,
+        statement: &str,
+        token: &str,
+        blocks: impl IntoIterator<Item = Bytes>,
+    ) -> clickhouse::error::Result<()> {
+        let mut insert = self
+            .raw
+            .insert_formatted_with(statement)
+            .with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT))
+            .with_setting("decompress", "1")
+            // Acknowledged means written: the server must not answer before it has the part.
+            .with_setting("async_insert", "0")
+            .with_setting("insert_deduplicate", "1")
+            .with_setting("insert_deduplication_token", token)
+            // The tables that materialized views fill drop a repeated segment as well.
+            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
+        for block in blocks {
+            insert.send(block).await?;
         }
         insert.end().await
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pinger::config::{Source, StoreChoice, StoreOptions};
+use pinger::config::{Source, SpoolOptions, StoreChoice, StoreOptions};
 use pinger::destination::{Destination, FlowIndex, From, Protocol};
 use pinger::result::{Answer, Outcome, ProbeResult};
 use pinger::rows::{Batch, ResultRow, RowKeys};
@@ -43,6 +43,7 @@ impl Home {
             port: None,
             password_file: None,
             data_dir: self.0.join("data"),
+            spool: SpoolOptions::default(),
         }
     }
 
@@ -273,6 +274,7 @@ impl Server {
             port: None,
             password_file: Some(self.home.0.join("password")),
             data_dir: self.home.0.join("unused"),
+            spool: SpoolOptions::default(),
         }
     }
 
