@@ -9,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use clickhouse::Client;
-use pinger::config::{Source, StoreChoice, StoreOptions};
+use pinger::config::{Source, SpoolOptions, StoreChoice, StoreOptions};
 use pinger::destination::Destination;
+use pinger::stats::{Counts, RowCounts};
 use pinger::store::{RunInfo, Store};
 use serde::Deserialize;
 use tokio::runtime::Runtime;
@@ -27,8 +28,8 @@ pub(crate) struct Database {
     client: Client,
     runtime: Runtime,
     // The engine ends before its directory goes.
-    _store: Store,
-    _directory: DataDir,
+    store: Store,
+    directory: DataDir,
 }
 
 /// What a query gave.
@@ -56,8 +57,26 @@ impl Database {
     ///
     /// # Errors
     /// There is no engine, or it does not start.
-    pub(crate) fn start(source: u32, run_ns: u64, probed: &[Destination]) -> Result<Self> {
-        let directory = DataDir::new()?;
+    pub(crate) fn start(
+        source: u32,
+        run_ns: u64,
+        probed: &[Destination],
+        spool: &SpoolOptions,
+    ) -> Result<Self> {
+        Self::resume(DataDir::new()?, source, run_ns, probed, spool)
+    }
+
+    /// The same in a directory that another one has left.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) fn resume(
+        directory: DataDir,
+        source: u32,
+        run_ns: u64,
+        probed: &[Destination],
+        spool: &SpoolOptions,
+    ) -> Result<Self> {
         let source = Source {
             id: source,
             location: 0,
@@ -71,7 +90,7 @@ impl Database {
             wall_offset_ns: i64::try_from(run_ns).context("the run begins too late")?,
             address: None,
         };
-        let store = Store::open(&options(directory.path()), &source, probed, &run)?;
+        let store = Store::open(&options(directory.path(), spool), &source, probed, &run)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -80,8 +99,8 @@ impl Database {
         Ok(Self {
             client,
             runtime,
-            _store: store,
-            _directory: directory,
+            store,
+            directory,
         })
     }
 
@@ -138,15 +157,28 @@ impl Database {
         }
         Ok(())
     }
+
+    /// The store that keeps the engine running.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Closes the store, which ends the engine, and gives its directory and what became of the
+    /// rows that were offered.
+    pub(crate) fn close(self, limit: Duration) -> (DataDir, RowCounts) {
+        let rows = self.store.close(&Counts::default(), limit);
+        (self.directory, rows)
+    }
 }
 
 /// An embedded store in this directory.
-pub(crate) fn options(directory: &Path) -> StoreOptions {
+fn options(directory: &Path, spool: &SpoolOptions) -> StoreOptions {
     StoreOptions {
         choice: StoreChoice::Embedded,
         port: None,
         password_file: None,
         data_dir: directory.to_owned(),
+        spool: *spool,
     }
 }
 

@@ -7,6 +7,7 @@
 //! change; late and duplicate answers; and two seconds that a crash took.
 
 use anyhow::Result;
+use pinger::config::SpoolOptions;
 
 use crate::bench::Bench;
 use crate::database::{Database, wall_ns};
@@ -58,7 +59,7 @@ impl Generated {
         // Whole minutes, so that a slice is one in the rollups too.
         let begin_ns = (wall_ns()? - rounds * INTERVAL_NS) / minute_ns * minute_ns;
         let mut generated = Self {
-            database: Database::start(1, begin_ns, &[])?,
+            database: Database::start(1, begin_ns, &[], &SpoolOptions::default())?,
             begin_ns,
             rounds,
             made: 0,

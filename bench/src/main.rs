@@ -8,17 +8,20 @@
 mod bench;
 mod busy;
 mod database;
+mod feed;
 mod fping;
 mod generate;
 mod machine;
 mod measure;
 mod pacing;
+mod process;
 mod program;
 mod protocols;
 mod queries;
 mod rate;
 mod report;
 mod show;
+mod store;
 mod trace;
 
 use std::process::ExitCode;
@@ -42,6 +45,7 @@ fn tables(rows: u64) -> Vec<Table> {
         protocols::floor(),
         trace::table(),
         program::table(),
+        store::table(),
         queries::table(rows),
     ]
 }

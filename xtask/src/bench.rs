@@ -9,13 +9,14 @@ use crate::signals::Held;
 use crate::{build, process, setup};
 
 /// The tables that there are, in the order in which they are measured.
-pub const TABLES: [&str; 7] = [
+pub const TABLES: [&str; 8] = [
     "rate",
     "pacing",
     "protocols",
     "floor",
     "trace",
     "program",
+    "store",
     "queries",
 ];
 
