@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clickhouse::{Client, Compression, RowOwned, RowRead, RowWrite};
+use clickhouse::{Client, Compression, RowOwned, RowRead};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,6 +17,7 @@ use super::schema::SchemaError;
 use fault::ServerFault;
 
 pub(super) mod fault;
+mod verdict;
 
 /// The database of the embedded store, and of a URL that names none.
 pub(super) const DATABASE: &str = "pinger";
@@ -219,6 +220,21 @@ impl Connection {
         &self.url
     }
 
+    /// Server and database, whoever asks.
+    pub(super) fn place(&self) -> String {
+        format!("{}/{}", self.address.origin, self.address.database)
+    }
+
+    /// Makes sure that this user may write to a table.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub(super) async fn may_insert(&self, table: &str) -> Result<(), StoreError> {
+        // Not one row: nothing is written, but all that is checked before is.
+        self.execute(&format!("INSERT INTO {table} (run) SELECT 0 WHERE 0"))
+            .await
+    }
+
     /// Runs a statement that returns nothing.
     ///
     /// # Errors
@@ -301,53 +317,6 @@ impl Connection {
             take(&chunk).map_err(Asked::Out)?;
         }
         Ok(())
-    }
-
-    /// Inserts rows of a small table.
-    ///
-    /// # Errors
-    /// When the server cannot be reached or refuses.
-    pub(super) async fn insert<'a, T>(
-        &self,
-        table: &str,
-        rows: impl IntoIterator<Item = &'a T>,
-    ) -> Result<(), StoreError>
-    where
-        T: RowOwned + RowWrite,
-    {
-        self.try_insert(table, None, rows)
-            .await
-            .map_err(|error| self.error(&error))
-    }
-
-    /// Inserts rows; with a token, a second insert under the same token changes nothing.
-    pub(super) async fn try_insert<'a, T>(
-        &self,
-        table: &str,
-        token: Option<&str>,
-        rows: impl IntoIterator<Item = &'a T>,
-    ) -> clickhouse::error::Result<()>
-    where
-        T: RowOwned + RowWrite,
-    {
-        let mut insert = self
-            .client
-            .insert::<T>(table)
-            .await?
-            .with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT))
-            // Acknowledged means written: the server must not answer before it has the part.
-            .with_setting("async_insert", "0");
-        if let Some(token) = token {
-            insert = insert
-                .with_setting("insert_deduplicate", "1")
-                .with_setting("insert_deduplication_token", token)
-                // The rollups that materialized views will keep drop a repeated batch as well.
-                .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
-        }
-        for row in rows {
-            insert.write(row).await?;
-        }
-        insert.end().await
     }
 
     /// Inserts blocks that are in ClickHouse's Native format and compressed already, as they are;

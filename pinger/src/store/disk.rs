@@ -7,7 +7,6 @@
 //! ```text
 //! data_dir/spool/SOURCE-RUN/   0700
 //!   lock                       held (flock) by the pinger that fills or drains the folder
-//!   store                      which store the rows are for, and the version of their form
 //!   …                          the spool's own files
 //! ```
 
@@ -18,13 +17,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::spool::{Disk, DiskError, Entry};
+use crate::spool::{Disk, DiskError, Entry, MemoryDisk};
 
 /// The folder of a data directory that holds the folders of runs.
 const SPOOL: &str = "spool";
-
-/// The version of the form of rows and files: what another version wrote is left to it.
-const VERSION: &str = "1";
 
 /// What the spool leaves free, whatever its limit: a twentieth of the disk, at most one GiB. The
 /// store itself needs room to merge its parts, and so does everybody else.
@@ -35,13 +31,9 @@ const RESERVE_BYTES: u64 = 1 << 30;
 const REFUSED: &str = "refused/";
 
 const LOCK: &str = "lock";
-const STORE: &str = "store";
-
-/// `store` while it is being written.
-const UNFINISHED: &str = "store.new";
 
 /// The spool's folder in a data directory.
-pub(super) fn spool_dir(data_dir: &Path) -> PathBuf {
+fn spool_dir(data_dir: &Path) -> PathBuf {
     data_dir.join(SPOOL)
 }
 
@@ -69,24 +61,19 @@ impl RunKey {
     }
 }
 
-/// A folder that we hold.
+/// A folder that we hold, until dropped.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct Held {
     path: PathBuf,
-    /// To force names to the disk.
-    directory: File,
-    /// The file that is being appended to.
-    open: Option<(String, File)>,
-    /// Locked; the last to go.
     _lock: File,
 }
 
-impl Folder {
-    /// Makes the folder of a new run, locked from its first moment on.
+impl Held {
+    /// Makes and takes the folder of a new run.
     ///
     /// # Errors
     /// When the disk refuses, or there is such a folder already.
-    pub(super) fn create(data_dir: &Path, key: RunKey, store: &str) -> io::Result<Self> {
+    pub(super) fn create(data_dir: &Path, key: RunKey) -> io::Result<Self> {
         let (spool, _guard) = guard(data_dir)?;
         let path = spool.join(key.folder());
         DirBuilder::new().mode(0o700).create(&path)?;
@@ -95,24 +82,7 @@ impl Folder {
             TryLockError::WouldBlock => ErrorKind::WouldBlock.into(),
             TryLockError::Error(error) => error,
         })?;
-        let unfinished = path.join(UNFINISHED);
-        let mut file = private().create(true).truncate(true).write(true).open(&unfinished)?;
-        file.write_all(stamp(store).as_bytes())?;
-        file.sync_all()?;
-        fs::rename(unfinished, path.join(STORE))?;
-        let folder = Self::of(path, lock)?;
-        folder.directory.sync_all()?;
-        File::open(spool)?.sync_all()?;
-        Ok(folder)
-    }
-
-    fn of(path: PathBuf, lock: File) -> io::Result<Self> {
-        Ok(Self {
-            directory: File::open(&path)?,
-            path,
-            open: None,
-            _lock: lock,
-        })
+        Ok(Self { path, _lock: lock })
     }
 
     /// Where it is.
@@ -120,20 +90,42 @@ impl Folder {
         &self.path
     }
 
-    /// Removes the folder with what little may be in it.
+    /// The folder as the spool sees it.
     ///
     /// # Errors
-    /// When the disk refuses, or rows are in it.
-    pub(super) fn remove(self) -> io::Result<()> {
-        // Fails, and so leaves everything, while segments are kept aside in it.
-        absent_is_fine(fs::remove_dir(self.path.join(REFUSED)))?;
-        // The lock goes last but one: who finds it without a name knows that the folder is gone.
-        for name in [UNFINISHED, STORE, LOCK] {
-            absent_is_fine(fs::remove_file(self.path.join(name)))?;
-        }
-        fs::remove_dir(&self.path)
+    /// When it cannot be opened.
+    pub(super) fn disk(&self) -> io::Result<Folder> {
+        Ok(Folder {
+            directory: File::open(&self.path)?,
+            path: self.path.clone(),
+            open: None,
+        })
     }
 
+    /// Removes the folder, which has no files any more.
+    ///
+    /// # Errors
+    /// When the disk refuses, or files are in it: then they are still there.
+    pub(super) fn remove(self) -> io::Result<()> {
+        // Fails while segments are kept aside in it.
+        absent_is_fine(fs::remove_dir(self.path.join(REFUSED)))?;
+        // Who finds the lock without a name knows that the folder is gone.
+        absent_is_fine(fs::remove_file(self.path.join(LOCK)))?;
+        fs::remove_dir(&self.path)
+    }
+}
+
+/// The files of a folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// To force names to the disk.
+    directory: File,
+    /// The file that is being appended to.
+    open: Option<(String, File)>,
+}
+
+impl Folder {
     /// The file to append to or to sync, opened once.
     fn file(&mut self, name: &str) -> io::Result<&File> {
         if self.open.as_ref().is_none_or(|(open, _)| open != name) {
@@ -156,7 +148,7 @@ impl Folder {
             let entry = entry?;
             let (name, metadata) = (entry.file_name(), entry.metadata()?);
             let Some(name) = name.to_str() else { continue };
-            if metadata.is_file() && ![LOCK, STORE, UNFINISHED].contains(&name) {
+            if metadata.is_file() && name != LOCK {
                 entries.push(Entry {
                     name: format!("{folder}{name}"),
                     bytes: metadata.len(),
@@ -205,7 +197,10 @@ impl Disk for Folder {
         let make = || {
             if let Some((folder, _)) = name.split_once('/') {
                 let folder = self.path.join(folder);
-                DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(folder)?;
             }
             // What was there goes, whoever still has it open.
             absent_is_fine(fs::remove_file(&path))?;
@@ -260,6 +255,67 @@ impl Disk for Folder {
     }
 }
 
+/// Where the files of a spool are.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In a folder of the data directory.
+    Folder(Folder),
+    /// Nowhere.
+    Memory(MemoryDisk),
+}
+
+/// Passes a call on.
+macro_rules! place {
+    ($self:ident, $disk:ident => $call:expr) => {
+        match $self {
+            Place::Folder($disk) => $call,
+            Place::Memory($disk) => $call,
+        }
+    };
+}
+
+impl Disk for Place {
+    fn list(&mut self) -> Result<Vec<Entry>, DiskError> {
+        place!(self, disk => disk.list())
+    }
+
+    fn read(&mut self, name: &str, from: u64, bytes: u64) -> Result<Vec<u8>, DiskError> {
+        place!(self, disk => disk.read(name, from, bytes))
+    }
+
+    fn create(&mut self, name: &str) -> Result<(), DiskError> {
+        place!(self, disk => disk.create(name))
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        place!(self, disk => disk.append(name, bytes))
+    }
+
+    fn truncate(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+        place!(self, disk => disk.truncate(name, bytes))
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), DiskError> {
+        place!(self, disk => disk.sync(name))
+    }
+
+    fn sync_folder(&mut self) -> Result<(), DiskError> {
+        place!(self, disk => disk.sync_folder())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        place!(self, disk => disk.rename(from, to))
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), DiskError> {
+        place!(self, disk => disk.remove(name))
+    }
+
+    fn room(&mut self) -> Option<u64> {
+        place!(self, disk => disk.room())
+    }
+}
+
 /// Free bytes for this user, and all bytes, of the disk that a folder is on.
 fn space(folder: &Path) -> io::Result<(u64, u64)> {
     let path = CString::new(folder.as_os_str().as_bytes())?;
@@ -273,65 +329,36 @@ fn space(folder: &Path) -> io::Result<(u64, u64)> {
     Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
 }
 
-/// What became of a folder that another run left.
-#[derive(Debug)]
-pub(super) enum Left {
-    /// It is ours now.
-    Ours(RunKey, Folder),
-    /// Its rows are for another store, or of another version.
-    Foreign(PathBuf),
-    /// It cannot be used.
-    Broken(PathBuf, io::Error),
+/// What other runs left on disk.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Folders that are ours now, the oldest run first.
+    pub ours: Vec<(RunKey, Held)>,
+    /// Folders that cannot be taken, and why.
+    pub broken: Vec<(PathBuf, io::Error)>,
 }
 
-/// Takes the folders that other runs left for this store: the oldest run first. Those of living
-/// pingers are passed over.
+/// Takes the folders that other runs left. Those of living pingers are passed over.
 ///
 /// # Errors
 /// When the spool's folder cannot be listed.
-pub(super) fn adopt(data_dir: &Path, store: &str) -> io::Result<Vec<Left>> {
+pub(super) fn take_left(data_dir: &Path) -> io::Result<Left> {
     let (spool, _guard) = guard(data_dir)?;
     let mut keys = Vec::new();
     for entry in fs::read_dir(&spool)? {
-        let name = entry?.file_name();
-        keys.extend(name.to_str().and_then(RunKey::of_folder));
+        keys.extend(entry?.file_name().to_str().and_then(RunKey::of_folder));
     }
     keys.sort_unstable();
-    let left = keys.into_iter().filter_map(|key| {
+    let mut left = Left::default();
+    for key in keys {
         let path = spool.join(key.folder());
-        match take(&path, store) {
-            Ok(Taken::Ours(folder)) => Some(Left::Ours(key, folder)),
-            Ok(Taken::Foreign) => Some(Left::Foreign(path)),
-            Ok(Taken::Busy) => None,
-            Err(error) => Some(Left::Broken(path, error)),
+        match try_lock(&path) {
+            Ok(None) => {}
+            Ok(Some(lock)) => left.ours.push((key, Held { path, _lock: lock })),
+            Err(error) => left.broken.push((path, error)),
         }
-    });
-    Ok(left.collect())
-}
-
-enum Taken {
-    Ours(Folder),
-    Foreign,
-    Busy,
-}
-
-fn take(path: &Path, store: &str) -> io::Result<Taken> {
-    let Some(lock) = try_lock(path)? else {
-        return Ok(Taken::Busy);
-    };
-    let text = match fs::read_to_string(path.join(STORE)) {
-        Ok(text) => text,
-        // Whoever made or removed it was cut short: there are no rows in it.
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Folder::of(path.to_owned(), lock)?.remove()?;
-            return Ok(Taken::Busy);
-        }
-        Err(error) => return Err(error),
-    };
-    if text != stamp(store) {
-        return Ok(Taken::Foreign);
     }
-    Folder::of(path.to_owned(), lock).map(Taken::Ours)
+    Ok(left)
 }
 
 /// Locks a folder, unless somebody has it or it is just going.
@@ -352,19 +379,21 @@ fn try_lock(path: &Path) -> io::Result<Option<File>> {
 /// Keeps others from making or taking folders meanwhile; also the spool's folder, made if need be.
 fn guard(data_dir: &Path) -> io::Result<(PathBuf, File)> {
     let spool = spool_dir(data_dir);
-    DirBuilder::new().recursive(true).mode(0o700).create(&spool)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&spool)?;
     let guard = File::open(&spool)?;
     guard.lock()?;
     Ok((spool, guard))
 }
 
-/// What the file `store` holds.
-fn stamp(store: &str) -> String {
-    format!("{store}\n{VERSION}\n")
-}
-
 fn lock_file(folder: &Path) -> io::Result<File> {
-    private().create(true).truncate(false).write(true).open(folder.join(LOCK))
+    private()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join(LOCK))
 }
 
 fn private() -> fs::OpenOptions {
