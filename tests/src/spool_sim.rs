@@ -454,7 +454,11 @@ impl World {
                 Ok(spool) => life.spools.push(spool),
                 Err(SpoolError::Disk(_)) => life.left.push(run),
                 Err(SpoolError::Foreign(store)) => {
-                    return Err(format!("run {run} is not ours but {store}'s"));
+                    let names = self.folders[&run].folder.borrow().names();
+                    return Err(format!(
+                        "run {run} is not ours but {store}'s: {names:?} {:?}",
+                        life.options.sync
+                    ));
                 }
             }
         }

@@ -103,10 +103,10 @@ impl<D: Disk> Spool<D> {
         if text == expected.as_bytes() {
             return Ok(true);
         }
-        if is_empty && expected.as_bytes().starts_with(&text) {
+        let text = String::from_utf8_lossy(&text);
+        if is_empty && !files::is_store_text(&text) {
             return Ok(false);
         }
-        let text = String::from_utf8_lossy(&text);
         Err(SpoolError::Foreign(files::store_of(&text)))
     }
 
