@@ -101,6 +101,10 @@ impl<D: Disk> Spool<D> {
             false => Vec::new(),
         };
         if text == expected.as_bytes() {
+            if self.is_synced() {
+                // The run may have died between writing and syncing it.
+                self.disk.sync(files::STORE)?;
+            }
             return Ok(true);
         }
         let text = String::from_utf8_lossy(&text);
