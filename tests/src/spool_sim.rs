@@ -454,11 +454,7 @@ impl World {
                 Ok(spool) => life.spools.push(spool),
                 Err(SpoolError::Disk(_)) => life.left.push(run),
                 Err(SpoolError::Foreign(store)) => {
-                    let names = self.folders[&run].folder.borrow().names();
-                    return Err(format!(
-                        "run {run} is not ours but {store}'s: {names:?} {:?}",
-                        life.options.sync
-                    ));
+                    return Err(format!("run {run} is not ours but {store}'s"));
                 }
             }
         }

@@ -12,7 +12,7 @@ const SEED_VARIABLE: &str = "PINGER_SPOOL_SEED";
 const SEEDS_VARIABLE: &str = "PINGER_SPOOL_SEEDS";
 
 /// So many take some seconds.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 
 fn variable(name: &str) -> Option<u64> {
     env::var(name)
