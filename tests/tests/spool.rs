@@ -12,7 +12,7 @@ const SEED_VARIABLE: &str = "PINGER_SPOOL_SEED";
 const SEEDS_VARIABLE: &str = "PINGER_SPOOL_SEEDS";
 
 /// So many take some seconds.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 
 fn variable(name: &str) -> Option<u64> {
     env::var(name)
@@ -39,6 +39,13 @@ fn add(sum: &mut Seen, seen: &Seen) {
     to.refused += server.refused;
 }
 
+fn play_all(seeds: impl Iterator<Item = u64>) -> (Seen, Vec<String>) {
+    let mut sum = Seen::default();
+    let play = |seed| play(seed).map(|seen| add(&mut sum, &seen)).err();
+    let failures = seeds.filter_map(play).collect();
+    (sum, failures)
+}
+
 #[test]
 fn every_row_is_in_the_store_once_or_told_by_a_gap() {
     let seeds = match variable(SEED_VARIABLE) {
@@ -46,10 +53,24 @@ fn every_row_is_in_the_store_once_or_told_by_a_gap() {
         None => 0..variable(SEEDS_VARIABLE).unwrap_or(SEEDS),
     };
     let is_one = seeds.end - seeds.start == 1;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts: Vec<(Seen, Vec<String>)> = std::thread::scope(|scope| {
+        let part = |first| {
+            let seeds = seeds.clone().skip(first).step_by(threads);
+            scope.spawn(move || play_all(seeds))
+        };
+        let parts: Vec<_> = (0..threads).map(part).collect();
+        let joined = parts
+            .into_iter()
+            .map(|part| part.join().expect("histories end"));
+        joined.collect()
+    });
     let mut sum = Seen::default();
-    let failures: Vec<String> = seeds
-        .filter_map(|seed| play(seed).map(|seen| add(&mut sum, &seen)).err())
-        .collect();
+    let mut failures = Vec::new();
+    for (seen, failed) in parts {
+        add(&mut sum, &seen);
+        failures.extend(failed);
+    }
     println!("{sum:#?}");
     assert!(
         failures.is_empty(),

@@ -101,12 +101,16 @@ impl<D: Disk> Spool<D> {
             false => Vec::new(),
         };
         if text == expected.as_bytes() {
+            if self.is_synced() {
+                // The run may have died between writing and syncing it.
+                self.disk.sync(files::STORE)?;
+            }
             return Ok(true);
         }
-        if is_empty && expected.as_bytes().starts_with(&text) {
+        let text = String::from_utf8_lossy(&text);
+        if is_empty && !files::is_store_text(&text) {
             return Ok(false);
         }
-        let text = String::from_utf8_lossy(&text);
         Err(SpoolError::Foreign(files::store_of(&text)))
     }
 
