@@ -80,12 +80,13 @@ impl ExportFormat {
     }
 
     /// Settings that make it what other programs read best.
-    fn settings(self) -> &'static str {
+    fn settings(self) -> &'static [&'static str] {
         match self {
-            Self::Parquet => "",
-            Self::Csv => {
-                " SETTINGS format_csv_null_representation = '', date_time_output_format = 'iso'"
-            }
+            Self::Parquet => &[],
+            Self::Csv => &[
+                "format_csv_null_representation = ''",
+                "date_time_output_format = 'iso'",
+            ],
         }
     }
 }
@@ -130,31 +131,43 @@ impl ExportTable {
         }
     }
 
-    /// The question, but for its range: what to ask, the column of time, and the order.
-    fn question(self) -> (&'static str, &'static str, &'static str) {
+    /// The column of time by which a range is chosen.
+    fn time(self) -> &'static str {
         match self {
-            Self::Results => (
-                RESULTS,
-                "r.time_due",
-                "toStartOfHour(r.time_due), r.destination, r.source, r.time_due",
+            Self::Results => "time_due",
+            Self::PerMinute => "minute",
+            Self::PerHour => "hour",
+            Self::Outages => "start",
+            Self::Gaps => "from",
+            Self::Runs => "started",
+        }
+    }
+
+    /// The question, for a condition on time.
+    fn question(self, range: &str) -> String {
+        let simple = |from: &str, order: &str| {
+            format!("SELECT * FROM {from} WHERE {range} ORDER BY {order}")
+        };
+        match self {
+            Self::Results => format!(
+                "{RESULTS} FROM (SELECT *, time_sent, rtime FROM results WHERE {range} \
+                 ORDER BY toStartOfHour(time_due), destination, source, time_due) AS r {NAMES}"
             ),
-            Self::PerMinute => (
-                "SELECT * FROM per_minute",
-                "minute",
-                "minute, destination, source",
-            ),
-            Self::PerHour => (
-                "SELECT * FROM per_hour",
-                "hour",
-                "hour, destination, source",
-            ),
-            Self::Outages => ("SELECT * FROM outages", "start", "start, name"),
-            Self::Gaps => (
-                "SELECT * REPLACE toString(reason) AS reason FROM gaps",
-                "from",
-                "from, source, run",
-            ),
-            Self::Runs => ("SELECT * FROM runs FINAL", "started", "started, source"),
+            Self::PerMinute => simple("per_minute", "minute, destination, source"),
+            Self::PerHour => simple("per_hour", "hour, destination, source"),
+            Self::Outages => simple("outages", "start, name"),
+            Self::Gaps => simple("gaps", "from, source, run"),
+            Self::Runs => simple("runs FINAL", "started, source"),
+        }
+    }
+
+    /// Settings that the question needs.
+    fn settings(self) -> &'static [&'static str] {
+        match self {
+            // Rows are read in the order in which they lie, and go through the joins one by one in
+            // that order: nothing is sorted, so any range takes little memory.
+            Self::Results => &["max_threads = 1", "join_algorithm = 'hash'"],
+            _ => &[],
         }
     }
 }
@@ -172,23 +185,28 @@ nullIf(toString(r.answer), 'none') AS answer, \
 if(r.address = toIPv6('::'), NULL, replaceOne(toString(r.address), '::ffff:', '')) AS responder, \
 r.rtype AS icmp_type, r.rcode AS icmp_code, nullIf(r.hop_limit, 0) AS hop_limit, \
 r.traffic_class AS traffic_class, r.datamatch AS payload_intact, \
-r.mismatch_at AS payload_differs_at \
-FROM results AS r \
+r.mismatch_at AS payload_differs_at";
+
+/// What the names of results are taken from.
+const NAMES: &str = "\
 LEFT ANY JOIN (SELECT id, name, address, protocol, port FROM destinations FINAL) AS d \
 ON d.id = r.destination \
 LEFT ANY JOIN (SELECT id, name FROM sources FINAL) AS s ON s.id = r.source";
 
 /// The whole question.
 fn sql(options: &ExportOptions) -> String {
-    let (select, time, order) = options.table.question();
-    let until_ns = options.until_ns;
-    let from = options.from_ns.map_or_else(String::new, |from_ns| {
-        format!("{time} >= fromUnixTimestamp64Nano({from_ns}) AND ")
-    });
-    format!(
-        "{select} WHERE {from}{time} < fromUnixTimestamp64Nano({until_ns}) ORDER BY {order}{}",
-        options.format.settings()
-    )
+    let (time, until_ns) = (options.table.time(), options.until_ns);
+    let mut range = format!("{time} < fromUnixTimestamp64Nano({until_ns})");
+    if let Some(from_ns) = options.from_ns {
+        range += &format!(" AND {time} >= fromUnixTimestamp64Nano({from_ns})");
+    }
+    let question = options.table.question(&range);
+    let settings = [options.table.settings(), options.format.settings()].concat();
+    if settings.is_empty() {
+        question
+    } else {
+        format!("{question} SETTINGS {}", settings.join(", "))
+    }
 }
 
 /// Exports, telling `progress` every other second how many bytes are written. Returns how many
@@ -258,23 +276,29 @@ mod tests {
 
     #[test]
     fn a_range_is_asked_for_by_the_time_of_the_table() {
+        let hours = options(ExportTable::PerHour, Some(-7), ExportFormat::Parquet);
         assert_eq!(
-            sql(&options(
-                ExportTable::PerHour,
-                Some(-7),
-                ExportFormat::Parquet
-            )),
-            "SELECT * FROM per_hour WHERE hour >= fromUnixTimestamp64Nano(-7) AND hour < \
-             fromUnixTimestamp64Nano(9) ORDER BY hour, destination, source"
+            sql(&hours),
+            "SELECT * FROM per_hour WHERE hour < fromUnixTimestamp64Nano(9) AND \
+             hour >= fromUnixTimestamp64Nano(-7) ORDER BY hour, destination, source"
         );
         let all = sql(&options(ExportTable::Runs, None, ExportFormat::Csv));
         assert!(
-            all.starts_with(
-                "SELECT * FROM runs FINAL WHERE started < fromUnixTimestamp64Nano(9) ORDER"
+            all.ends_with(
+                "FINAL WHERE started < fromUnixTimestamp64Nano(9) ORDER BY started, source \
+                 SETTINGS format_csv_null_representation = '', date_time_output_format = 'iso'"
             ),
             "{all}"
         );
-        assert!(all.contains("SETTINGS format_csv_null"), "{all}");
+        let results = sql(&options(ExportTable::Results, None, ExportFormat::Parquet));
+        assert!(
+            results.contains("WHERE time_due < fromUnixTimestamp64Nano(9) ORDER BY toStart"),
+            "{results}"
+        );
+        assert!(
+            results.ends_with("SETTINGS max_threads = 1, join_algorithm = 'hash'"),
+            "{results}"
+        );
     }
 
     #[test]
