@@ -3,6 +3,8 @@
 -- pinger inserts results into `incoming`, which keeps nothing: the materialized views below write
 -- each block into `results` and into the rollups. A block that is sent again under its token
 -- changes none of them, if the insert sets deduplicate_blocks_in_dependent_materialized_views=1.
+-- With optimize_on_insert=0 it is not merged once more before it is written: the views have
+-- grouped it already, and that takes half the time of an insert.
 
 CREATE TABLE IF NOT EXISTS incoming
 (
@@ -60,3 +62,495 @@ ORDER BY (run, source, from)
 TTL toDateTime(from) + INTERVAL 5 YEAR
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000
 COMMENT 'Results that pinger made or would have made and that are not in the store, and why';
+
+-- Rollups: what is asked of months and years. Rows of one key are added up by background merges,
+-- so a query adds them up too. Traces have their own views and are left out. Two tables, because
+-- a minute has one row of counts and extremes, but one row of two small numbers for each bucket
+-- of round trips that was met; that takes a third of what one table with all columns takes.
+-- Order: hour or week first, as in results, and then the place in it: if the time itself were part
+-- of the order, conditions on it would be compared with that part and not with the first one.
+CREATE TABLE IF NOT EXISTS results_minute
+(
+    minute DateTime('UTC') COMMENT 'Start of the minute in which the probes were due' CODEC(DoubleDelta, ZSTD(1)),
+    source UInt32 COMMENT 'Who probed; sources.id' CODEC(ZSTD(1)),
+    destination UInt64 COMMENT 'What was probed; destinations.id' CODEC(ZSTD(1)),
+    reply SimpleAggregateFunction(sum, UInt64) COMMENT 'Probes answered in time' CODEC(T64, ZSTD(1)),
+    error SimpleAggregateFunction(sum, UInt64) COMMENT 'Probes answered by an ICMP error' CODEC(T64, ZSTD(1)),
+    lost SimpleAggregateFunction(sum, UInt64) COMMENT 'Probes without an answer' CODEC(T64, ZSTD(1)),
+    send_failed SimpleAggregateFunction(sum, UInt64) COMMENT 'Probes that never left the host' CODEC(T64, ZSTD(1)),
+    late SimpleAggregateFunction(sum, UInt64) COMMENT 'Answers after the timeout' CODEC(T64, ZSTD(1)),
+    duplicate SimpleAggregateFunction(sum, UInt64) COMMENT 'Further answers to answered probes' CODEC(T64, ZSTD(1)),
+    mismatch SimpleAggregateFunction(sum, UInt64) COMMENT 'Replies whose payload was not what had been sent' CODEC(T64, ZSTD(1)),
+    rtt_min SimpleAggregateFunction(min, Nullable(UInt64)) COMMENT 'Shortest round trip of a reply, nanoseconds' CODEC(T64, ZSTD(1)),
+    rtt_max SimpleAggregateFunction(max, Nullable(UInt64)) COMMENT 'Longest round trip of a reply, nanoseconds' CODEC(T64, ZSTD(1)),
+    rtt_sum SimpleAggregateFunction(sum, UInt64) COMMENT 'Sum of the replies'' round trips, nanoseconds' CODEC(T64, ZSTD(1)),
+    jitter_sum SimpleAggregateFunction(sum, UInt64) COMMENT 'Sum of incoming.jitter; 0 for what came before schema version 3' CODEC(T64, ZSTD(1)),
+    jitter_max SimpleAggregateFunction(max, UInt64) COMMENT 'Greatest incoming.jitter' CODEC(T64, ZSTD(1)),
+    hop_limit_min SimpleAggregateFunction(min, Nullable(UInt8)) COMMENT 'Lowest hop limit of a reply on arrival' CODEC(ZSTD(1)),
+    hop_limit_max SimpleAggregateFunction(max, Nullable(UInt8)) COMMENT 'Highest hop limit of a reply on arrival' CODEC(ZSTD(1)),
+    hop_limit_changes SimpleAggregateFunction(sum, UInt64) COMMENT 'How often it changed; 0 for what came before schema version 3' CODEC(T64, ZSTD(1)),
+    last_reply SimpleAggregateFunction(max, Nullable(DateTime('UTC'))) COMMENT 'When the last probe was due that a reply came to' CODEC(DoubleDelta, ZSTD(1))
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYYYYMM(minute)
+ORDER BY (toStartOfHour(minute), destination, source, toMinute(minute))
+TTL minute + INTERVAL 180 DAY
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000
+COMMENT 'Counts, and round trips of replies, per destination, source and minute; for 180 days';
+
+CREATE TABLE IF NOT EXISTS results_hour
+(
+    hour DateTime('UTC') COMMENT 'Start of the hour in which the probes were due' CODEC(DoubleDelta, ZSTD(1)),
+    source UInt32 COMMENT 'Who probed; sources.id' CODEC(ZSTD(1)),
+    destination UInt64 COMMENT 'What was probed; destinations.id' CODEC(ZSTD(1)),
+    reply SimpleAggregateFunction(sum, UInt64) COMMENT 'Probes answered in time' CODEC(T64, ZSTD(1)),
+    error SimpleAggregateFunction(sum, UInt64) COMMENT 'Probes answered by an ICMP error' CODEC(T64, ZSTD(1)),
+    lost SimpleAggregateFunction(sum, UInt64) COMMENT 'Probes without an answer' CODEC(T64, ZSTD(1)),
+    send_failed SimpleAggregateFunction(sum, UInt64) COMMENT 'Probes that never left the host' CODEC(T64, ZSTD(1)),
+    late SimpleAggregateFunction(sum, UInt64) COMMENT 'Answers after the timeout' CODEC(T64, ZSTD(1)),
+    duplicate SimpleAggregateFunction(sum, UInt64) COMMENT 'Further answers to answered probes' CODEC(T64, ZSTD(1)),
+    mismatch SimpleAggregateFunction(sum, UInt64) COMMENT 'Replies whose payload was not what had been sent' CODEC(T64, ZSTD(1)),
+    rtt_min SimpleAggregateFunction(min, Nullable(UInt64)) COMMENT 'Shortest round trip of a reply, nanoseconds' CODEC(T64, ZSTD(1)),
+    rtt_max SimpleAggregateFunction(max, Nullable(UInt64)) COMMENT 'Longest round trip of a reply, nanoseconds' CODEC(T64, ZSTD(1)),
+    rtt_sum SimpleAggregateFunction(sum, UInt64) COMMENT 'Sum of the replies'' round trips, nanoseconds' CODEC(T64, ZSTD(1)),
+    jitter_sum SimpleAggregateFunction(sum, UInt64) COMMENT 'Sum of incoming.jitter; 0 for what came before schema version 3' CODEC(T64, ZSTD(1)),
+    jitter_max SimpleAggregateFunction(max, UInt64) COMMENT 'Greatest incoming.jitter' CODEC(T64, ZSTD(1)),
+    hop_limit_min SimpleAggregateFunction(min, Nullable(UInt8)) COMMENT 'Lowest hop limit of a reply on arrival' CODEC(ZSTD(1)),
+    hop_limit_max SimpleAggregateFunction(max, Nullable(UInt8)) COMMENT 'Highest hop limit of a reply on arrival' CODEC(ZSTD(1)),
+    hop_limit_changes SimpleAggregateFunction(sum, UInt64) COMMENT 'How often it changed; 0 for what came before schema version 3' CODEC(T64, ZSTD(1)),
+    last_reply SimpleAggregateFunction(max, Nullable(DateTime('UTC'))) COMMENT 'When the last probe was due that a reply came to' CODEC(DoubleDelta, ZSTD(1))
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYear(hour)
+ORDER BY (toMonday(hour), destination, source, toDayOfWeek(hour), toHour(hour))
+TTL hour + INTERVAL 5 YEAR
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000
+COMMENT 'The same per hour, for five years';
+
+-- A bucket is 2 % wide, so its middle is at most 1 % from any round trip in it.
+CREATE TABLE IF NOT EXISTS rtt_minute
+(
+    minute DateTime('UTC') COMMENT 'Start of the minute in which the probes were due' CODEC(DoubleDelta, ZSTD(1)),
+    source UInt32 COMMENT 'Who probed; sources.id' CODEC(ZSTD(1)),
+    destination UInt64 COMMENT 'What was probed; destinations.id' CODEC(ZSTD(1)),
+    bucket UInt16 COMMENT 'Round trips from 1.02^(bucket - 1) nanoseconds up to 1.02^bucket' CODEC(Delta, ZSTD(1)),
+    count SimpleAggregateFunction(sum, UInt64) COMMENT 'How many replies' CODEC(T64, ZSTD(1))
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYYYYMM(minute)
+ORDER BY (toStartOfHour(minute), destination, source, toMinute(minute), bucket)
+TTL minute + INTERVAL 180 DAY
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000
+COMMENT 'Histogram of the replies round trips per destination, source and minute; for 180 days';
+
+CREATE TABLE IF NOT EXISTS rtt_hour
+(
+    hour DateTime('UTC') COMMENT 'Start of the hour in which the probes were due' CODEC(DoubleDelta, ZSTD(1)),
+    source UInt32 COMMENT 'Who probed; sources.id' CODEC(ZSTD(1)),
+    destination UInt64 COMMENT 'What was probed; destinations.id' CODEC(ZSTD(1)),
+    bucket UInt16 COMMENT 'Round trips from 1.02^(bucket - 1) nanoseconds up to 1.02^bucket' CODEC(Delta, ZSTD(1)),
+    count SimpleAggregateFunction(sum, UInt64) COMMENT 'How many replies' CODEC(T64, ZSTD(1))
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYear(hour)
+ORDER BY (toMonday(hour), destination, source, toDayOfWeek(hour), toHour(hour), bucket)
+TTL hour + INTERVAL 5 YEAR
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000
+COMMENT 'The same per hour, for five years';
+
+-- Outages are looked for here first: of billions of results only few are misses.
+CREATE TABLE IF NOT EXISTS misses
+(
+    run UInt64 COMMENT 'Which run of pinger; runs.run' CODEC(ZSTD(1)),
+    source UInt32 COMMENT 'Who probed; sources.id' CODEC(ZSTD(1)),
+    destination UInt64 COMMENT 'What was probed; destinations.id' CODEC(ZSTD(1)),
+    sequence UInt64 COMMENT 'Number of the probe within its run and destination' CODEC(DoubleDelta, ZSTD(1)),
+    time_due DateTime64(9, 'UTC') COMMENT 'When the probe was due' CODEC(DoubleDelta, ZSTD(1)),
+    outcome Enum8('reply' = 1, 'error' = 2, 'lost' = 3, 'send_failed' = 4, 'late' = 5, 'duplicate' = 6) COMMENT 'error, lost or send_failed' CODEC(ZSTD(1))
+)
+ENGINE = MergeTree
+PARTITION BY toDate(time_due)
+ORDER BY (destination, source, run, sequence)
+TTL toDateTime(time_due) + INTERVAL 7 DAY
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000
+COMMENT 'Probes that no reply came to, traces left out; for seven days, as results';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_misses TO misses AS
+SELECT run, source, destination, sequence, time_due, outcome
+FROM incoming
+WHERE hops = 0 AND outcome IN ('error', 'lost', 'send_failed')
+COMMENT 'Probes that no reply came to';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_minute TO results_minute AS
+SELECT
+    toStartOfMinute(time_due) AS minute,
+    source,
+    destination,
+    countIf(outcome = 'reply') AS reply,
+    countIf(outcome = 'error') AS error,
+    countIf(outcome = 'lost') AS lost,
+    countIf(outcome = 'send_failed') AS send_failed,
+    countIf(outcome = 'late') AS late,
+    countIf(outcome = 'duplicate') AS duplicate,
+    countIf(outcome = 'reply' AND datamatch = false) AS mismatch,
+    minIf(rtt, outcome = 'reply') AS rtt_min,
+    maxIf(rtt, outcome = 'reply') AS rtt_max,
+    sumIf(ifNull(rtt, 0), outcome = 'reply') AS rtt_sum,
+    sum(jitter) AS jitter_sum,
+    max(jitter) AS jitter_max,
+    minIf(nullIf(hop_limit, 0), outcome = 'reply') AS hop_limit_min,
+    maxIf(nullIf(hop_limit, 0), outcome = 'reply') AS hop_limit_max,
+    sum(hop_limit_changed) AS hop_limit_changes,
+    maxOrNullIf(toDateTime(time_due), outcome = 'reply') AS last_reply
+FROM incoming
+WHERE hops = 0
+GROUP BY minute, source, destination
+COMMENT 'Adds results up per minute';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS results_minute_to_hour TO results_hour AS
+SELECT
+    toStartOfHour(minute) AS hour,
+    source,
+    destination,
+    sum(m.reply) AS reply,
+    sum(m.error) AS error,
+    sum(m.lost) AS lost,
+    sum(m.send_failed) AS send_failed,
+    sum(m.late) AS late,
+    sum(m.duplicate) AS duplicate,
+    sum(m.mismatch) AS mismatch,
+    min(m.rtt_min) AS rtt_min,
+    max(m.rtt_max) AS rtt_max,
+    sum(m.rtt_sum) AS rtt_sum,
+    sum(m.jitter_sum) AS jitter_sum,
+    max(m.jitter_max) AS jitter_max,
+    min(m.hop_limit_min) AS hop_limit_min,
+    max(m.hop_limit_max) AS hop_limit_max,
+    sum(m.hop_limit_changes) AS hop_limit_changes,
+    max(m.last_reply) AS last_reply
+FROM results_minute AS m
+GROUP BY hour, source, destination
+COMMENT 'Adds minutes up per hour';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_rtt_minute TO rtt_minute AS
+SELECT
+    toStartOfMinute(time_due) AS minute,
+    source,
+    destination,
+    toUInt16(1 + log(greatest(assumeNotNull(rtt), 1)) / log(1.02)) AS bucket,
+    count() AS count
+FROM incoming
+WHERE hops = 0 AND outcome = 'reply' AND rtt IS NOT NULL
+GROUP BY minute, source, destination, bucket
+COMMENT 'Sorts round trips into buckets';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS rtt_minute_to_hour TO rtt_hour AS
+SELECT toStartOfHour(minute) AS hour, source, destination, bucket, sum(m.count) AS count
+FROM rtt_minute AS m
+GROUP BY hour, source, destination, bucket
+COMMENT 'Adds minutes up per hour';
+
+-- The rollups of what is there already, once: the record of this migration, which is written last,
+-- says whether that was done. What a try left that was cut short is deleted first. The views above
+-- make the hours of it.
+ALTER TABLE misses DELETE WHERE (SELECT count() FROM schema_migrations WHERE version = 3) = 0
+SETTINGS mutations_sync = 2, allow_nondeterministic_mutations = 1;
+
+ALTER TABLE results_minute DELETE WHERE (SELECT count() FROM schema_migrations WHERE version = 3) = 0
+SETTINGS mutations_sync = 2, allow_nondeterministic_mutations = 1;
+
+ALTER TABLE results_hour DELETE WHERE (SELECT count() FROM schema_migrations WHERE version = 3) = 0
+SETTINGS mutations_sync = 2, allow_nondeterministic_mutations = 1;
+
+ALTER TABLE rtt_minute DELETE WHERE (SELECT count() FROM schema_migrations WHERE version = 3) = 0
+SETTINGS mutations_sync = 2, allow_nondeterministic_mutations = 1;
+
+ALTER TABLE rtt_hour DELETE WHERE (SELECT count() FROM schema_migrations WHERE version = 3) = 0
+SETTINGS mutations_sync = 2, allow_nondeterministic_mutations = 1;
+
+INSERT INTO misses (run, source, destination, sequence, time_due, outcome)
+SELECT run, source, destination, sequence, time_due, outcome
+FROM results
+WHERE hops = 0 AND outcome IN ('error', 'lost', 'send_failed')
+    AND (SELECT count() FROM schema_migrations WHERE version = 3) = 0
+SETTINGS insert_deduplicate = 0;
+
+INSERT INTO results_minute
+    (minute, source, destination, reply, error, lost, send_failed, late, duplicate, mismatch, rtt_min,
+    rtt_max, rtt_sum, hop_limit_min, hop_limit_max, last_reply)
+SELECT
+    toStartOfMinute(time_due) AS minute,
+    source,
+    destination,
+    countIf(outcome = 'reply') AS reply,
+    countIf(outcome = 'error') AS error,
+    countIf(outcome = 'lost') AS lost,
+    countIf(outcome = 'send_failed') AS send_failed,
+    countIf(outcome = 'late') AS late,
+    countIf(outcome = 'duplicate') AS duplicate,
+    countIf(outcome = 'reply' AND datamatch = false) AS mismatch,
+    minIf(rtt, outcome = 'reply') AS rtt_min,
+    maxIf(rtt, outcome = 'reply') AS rtt_max,
+    sumIf(ifNull(rtt, 0), outcome = 'reply') AS rtt_sum,
+    minIf(nullIf(hop_limit, 0), outcome = 'reply') AS hop_limit_min,
+    maxIf(nullIf(hop_limit, 0), outcome = 'reply') AS hop_limit_max,
+    maxOrNullIf(toDateTime(time_due), outcome = 'reply') AS last_reply
+FROM results
+WHERE hops = 0 AND (SELECT count() FROM schema_migrations WHERE version = 3) = 0
+-- In the order of the table, so that only the groups in the making are in memory.
+GROUP BY toStartOfHour(time_due), destination, source, minute
+SETTINGS optimize_aggregation_in_order = 1, insert_deduplicate = 0;
+
+INSERT INTO rtt_minute (minute, source, destination, bucket, count)
+SELECT
+    toStartOfMinute(time_due) AS minute,
+    source,
+    destination,
+    toUInt16(1 + log(greatest(assumeNotNull(rtt), 1)) / log(1.02)) AS bucket,
+    count() AS count
+FROM results
+WHERE hops = 0 AND outcome = 'reply' AND rtt IS NOT NULL
+    AND (SELECT count() FROM schema_migrations WHERE version = 3) = 0
+GROUP BY toStartOfHour(time_due), destination, source, minute, bucket
+SETTINGS optimize_aggregation_in_order = 1, insert_deduplicate = 0;
+
+-- Loss is (error + lost) of all probes that left the host; a failed send is the prober's fault.
+-- Quantiles are middles of buckets, so at most 1 % off, and never outside of what was met. Jitter is
+-- the mean of RFC 3550's; NULL in what came before schema version 3.
+CREATE OR REPLACE VIEW per_minute AS
+SELECT
+    m.minute AS minute,
+    m.source AS source,
+    m.destination AS destination,
+    if(d.name = '', toString(m.destination), d.name) AS name,
+    replaceOne(toString(d.address), '::ffff:', '') AS address,
+    m.reply + m.error + m.lost AS sent,
+    m.reply AS reply,
+    m.error AS error,
+    m.lost AS lost,
+    if(sent = 0, NULL, round(100 * (m.error + m.lost) / sent, 3)) AS loss_percent,
+    m.late AS late,
+    m.duplicate AS duplicate,
+    m.mismatch AS mismatch,
+    m.send_failed AS send_failed,
+    round(m.rtt_min / 1e6, 6) AS rtt_min_ms,
+    round(m.rtt_sum / nullIf(m.reply, 0) / 1e6, 6) AS rtt_mean_ms,
+    round(least(greatest(h.middles[1], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p50_ms,
+    round(least(greatest(h.middles[2], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p90_ms,
+    round(least(greatest(h.middles[3], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p99_ms,
+    round(m.rtt_max / 1e6, 6) AS rtt_max_ms,
+    round(nullIf(m.jitter_sum, 0) / nullIf(m.reply, 0) / 1e6, 6) AS jitter_ms,
+    m.hop_limit_changes AS hop_limit_changes
+FROM
+(
+    SELECT
+        minute,
+        source,
+        destination,
+        sum(t.reply) AS reply,
+        sum(t.error) AS error,
+        sum(t.lost) AS lost,
+        sum(t.send_failed) AS send_failed,
+        sum(t.late) AS late,
+        sum(t.duplicate) AS duplicate,
+        sum(t.mismatch) AS mismatch,
+        min(t.rtt_min) AS rtt_min,
+        max(t.rtt_max) AS rtt_max,
+        sum(t.rtt_sum) AS rtt_sum,
+        sum(t.jitter_sum) AS jitter_sum,
+        sum(t.hop_limit_changes) AS hop_limit_changes
+    FROM results_minute AS t
+    GROUP BY minute, source, destination
+) AS m
+LEFT ANY JOIN
+(
+    SELECT
+        minute, source, destination,
+        arrayMap(b -> 1.0099 * pow(1.02, b - 1) / 1e6, quantilesExactWeighted(0.5, 0.9, 0.99)(bucket, count)) AS middles
+    FROM rtt_minute
+    GROUP BY minute, source, destination
+) AS h ON h.minute = m.minute AND h.source = m.source AND h.destination = m.destination
+LEFT ANY JOIN (SELECT id, name, address FROM destinations FINAL) AS d ON d.id = m.destination
+COMMENT 'Loss and round trip times per destination, source and minute; ask with a range of minute';
+
+CREATE OR REPLACE VIEW per_hour AS
+SELECT
+    m.hour AS hour,
+    m.source AS source,
+    m.destination AS destination,
+    if(d.name = '', toString(m.destination), d.name) AS name,
+    replaceOne(toString(d.address), '::ffff:', '') AS address,
+    m.reply + m.error + m.lost AS sent,
+    m.reply AS reply,
+    m.error AS error,
+    m.lost AS lost,
+    if(sent = 0, NULL, round(100 * (m.error + m.lost) / sent, 3)) AS loss_percent,
+    m.late AS late,
+    m.duplicate AS duplicate,
+    m.mismatch AS mismatch,
+    m.send_failed AS send_failed,
+    round(m.rtt_min / 1e6, 6) AS rtt_min_ms,
+    round(m.rtt_sum / nullIf(m.reply, 0) / 1e6, 6) AS rtt_mean_ms,
+    round(least(greatest(h.middles[1], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p50_ms,
+    round(least(greatest(h.middles[2], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p90_ms,
+    round(least(greatest(h.middles[3], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p99_ms,
+    round(m.rtt_max / 1e6, 6) AS rtt_max_ms,
+    round(nullIf(m.jitter_sum, 0) / nullIf(m.reply, 0) / 1e6, 6) AS jitter_ms,
+    m.hop_limit_changes AS hop_limit_changes
+FROM
+(
+    SELECT
+        hour,
+        source,
+        destination,
+        sum(t.reply) AS reply,
+        sum(t.error) AS error,
+        sum(t.lost) AS lost,
+        sum(t.send_failed) AS send_failed,
+        sum(t.late) AS late,
+        sum(t.duplicate) AS duplicate,
+        sum(t.mismatch) AS mismatch,
+        min(t.rtt_min) AS rtt_min,
+        max(t.rtt_max) AS rtt_max,
+        sum(t.rtt_sum) AS rtt_sum,
+        sum(t.jitter_sum) AS jitter_sum,
+        sum(t.hop_limit_changes) AS hop_limit_changes
+    FROM results_hour AS t
+    GROUP BY hour, source, destination
+) AS m
+LEFT ANY JOIN
+(
+    SELECT
+        hour, source, destination,
+        arrayMap(b -> 1.0099 * pow(1.02, b - 1) / 1e6, quantilesExactWeighted(0.5, 0.9, 0.99)(bucket, count)) AS middles
+    FROM rtt_hour
+    GROUP BY hour, source, destination
+) AS h ON h.hour = m.hour AND h.source = m.source AND h.destination = m.destination
+LEFT ANY JOIN (SELECT id, name, address FROM destinations FINAL) AS d ON d.id = m.destination
+COMMENT 'Loss and round trip times per destination, source and hour; ask with a range of hour';
+
+-- Whole minutes: the present one and the five before it.
+CREATE OR REPLACE VIEW worst_now AS
+SELECT
+    if(d.name = '', toString(w.destination), d.name) AS name,
+    replaceOne(toString(d.address), '::ffff:', '') AS address,
+    if(s.name = '', toString(w.source), s.name) AS source,
+    w.sent AS sent,
+    w.missed AS missed,
+    round(100 * w.missed / w.sent, 3) AS loss_percent,
+    round(least(greatest(h.middles[1], w.rtt_min / 1e6), w.rtt_max / 1e6), 6) AS rtt_p50_ms,
+    round(least(greatest(h.middles[2], w.rtt_min / 1e6), w.rtt_max / 1e6), 6) AS rtt_p99_ms,
+    round(w.rtt_max / 1e6, 6) AS rtt_max_ms,
+    w.last_reply AS last_reply
+FROM
+(
+    SELECT
+        source,
+        destination,
+        sum(t.reply + t.error + t.lost) AS sent,
+        sum(t.error + t.lost) AS missed,
+        min(t.rtt_min) AS rtt_min,
+        max(t.rtt_max) AS rtt_max,
+        max(t.last_reply) AS last_reply
+    FROM results_minute AS t
+    WHERE minute >= toStartOfMinute(now() - INTERVAL 5 MINUTE)
+    GROUP BY source, destination
+    HAVING sent > 0
+) AS w
+LEFT ANY JOIN
+(
+    SELECT
+        source, destination,
+        arrayMap(b -> 1.0099 * pow(1.02, b - 1) / 1e6, quantilesExactWeighted(0.5, 0.99)(bucket, count)) AS middles
+    FROM rtt_minute
+    WHERE minute >= toStartOfMinute(now() - INTERVAL 5 MINUTE)
+    GROUP BY source, destination
+) AS h ON h.source = w.source AND h.destination = w.destination
+LEFT ANY JOIN (SELECT id, name, address FROM destinations FINAL) AS d ON d.id = w.destination
+LEFT ANY JOIN (SELECT id, name FROM sources FINAL) AS s ON s.id = w.source
+ORDER BY loss_percent DESC, rtt_p99_ms DESC
+COMMENT 'The last five minutes, worst destination first';
+
+-- An outage is three or more probes in a row without a reply; fewer are packet loss. Only a reply
+-- ends one: rounds that the prober skipped leave gaps in the sequences, and a failed send says
+-- nothing of the destination, so both are passed over. An outage lasts until the probe was due
+-- that a reply came to, or while there is none, one interval longer than its last miss.
+-- Three misses with at most two sequences between one and the next are looked at more closely:
+-- what the next reply is to each of them is looked up in `results`, a minute or three intervals
+-- beyond the last. So what is split in two here is an outage in which more rounds were skipped.
+CREATE OR REPLACE VIEW outages AS
+WITH candidates AS
+(
+    SELECT
+        run, source, destination, found,
+        found[1].2 AS first,
+        found[-1].2 AS last,
+        addNanoseconds(last, greatest(60000000000, 3 * intDiv(toUnixTimestamp64Nano(last) - toUnixTimestamp64Nano(first), length(found) - 1))) AS seen
+    FROM
+    (
+        SELECT
+            run, source, destination,
+            arraySort(groupArray((sequence, time_due, outcome))) AS missed,
+            arrayJoin(arraySplit((this, before) -> this.1 > before.1 + 3, missed, arrayPushFront(arrayPopBack(missed), missed[1]))) AS found
+        FROM misses
+        GROUP BY run, source, destination
+    )
+    WHERE arrayCount(miss -> miss.3 != 'send_failed', found) >= 3
+),
+toUnixTimestamp64Nano(o.next_reply) = 0 AS is_last,
+if(is_last, addNanoseconds(o.last, d.interval), o.next_reply) AS until
+SELECT
+    o.first AS start,
+    if(ongoing, NULL, until) AS end,
+    round((toUnixTimestamp64Nano(until) - toUnixTimestamp64Nano(o.first)) / 1e9, 3) AS seconds,
+    if(d.name = '', toString(o.destination), d.name) AS name,
+    replaceOne(toString(d.address), '::ffff:', '') AS address,
+    if(s.name = '', toString(o.source), s.name) AS source,
+    o.probes AS probes,
+    o.lost AS lost,
+    o.probes - o.lost AS error,
+    -- A killed run never ends in `runs`: what is a minute old is not going on.
+    is_last AND r.ended IS NULL AND until >= now64(9) - INTERVAL 1 MINUTE AS ongoing,
+    o.run AS run,
+    o.destination AS destination
+FROM
+(
+    SELECT
+        m.run AS run,
+        m.source AS source,
+        m.destination AS destination,
+        p.time_due AS next_reply,
+        min(m.time_due) AS first,
+        max(m.time_due) AS last,
+        count() AS probes,
+        countIf(m.outcome = 'lost') AS lost
+    FROM
+    (
+        SELECT run, source, destination, first, (arrayJoin(found) AS miss).1 AS sequence, miss.2 AS time_due, miss.3 AS outcome
+        FROM candidates
+        WHERE outcome != 'send_failed'
+    ) AS m
+    ASOF LEFT JOIN
+    (
+        SELECT run, source, destination, sequence, time_due
+        FROM results
+        WHERE outcome = 'reply' AND hops = 0
+            AND (toStartOfHour(time_due), destination) IN
+            (
+                SELECT arrayJoin(arrayMap(n -> toStartOfHour(first) + 3600 * n, range(toUInt32(dateDiff('hour', first, seen)) + 1))), destination
+                FROM candidates
+            )
+            AND (run, source, destination, toStartOfMinute(time_due)) IN
+            (
+                SELECT run, source, destination, arrayJoin(arrayMap(n -> toStartOfMinute(first) + 60 * n, range(toUInt32(dateDiff('minute', first, seen)) + 1)))
+                FROM candidates
+            )
+    ) AS p ON p.run = m.run AND p.source = m.source AND p.destination = m.destination AND p.sequence > m.sequence
+    GROUP BY run, source, destination, next_reply, if(toUnixTimestamp64Nano(next_reply) = 0, m.first, next_reply)
+    HAVING probes >= 3
+) AS o
+LEFT ANY JOIN (SELECT run, source, ended FROM runs FINAL) AS r ON r.run = o.run AND r.source = o.source
+LEFT ANY JOIN (SELECT id, name, address, interval FROM destinations FINAL) AS d ON d.id = o.destination
+LEFT ANY JOIN (SELECT id, name FROM sources FINAL) AS s ON s.id = o.source
+ORDER BY start DESC
+COMMENT 'Three or more probes in a row without a reply: from when to when, and who saw it';

@@ -5,6 +5,9 @@
 mod store_kit;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -308,9 +311,9 @@ fn a_store_that_cannot_write_is_waited_for() {
             "RENAME TABLE away TO incoming",
         ),
         (
-            "ALTER TABLE incoming RENAME COLUMN jitter TO jutter",
-            "jitter",
-            "ALTER TABLE incoming RENAME COLUMN jutter TO jitter",
+            "RENAME TABLE incoming TO away; CREATE TABLE incoming (run UInt64) ENGINE = Null",
+            "schema",
+            "DROP TABLE incoming; RENAME TABLE away TO incoming",
         ),
     ];
     let mut number = 0;
@@ -319,11 +322,11 @@ fn a_store_that_cannot_write_is_waited_for() {
         let sender = store.sender();
         sender.offer(chunk(run + number, 0, 10));
         await_that("it is written", || sender.counts() == all_written(10));
-        server.sql(breaking);
+        breaking.split("; ").for_each(|sql| drop(server.sql(sql)));
         sender.offer(chunk(run + number, 1, 10));
         let told = await_notice(&store, "does not take rows");
         assert!(told.len() == 1 && told[0].contains(words), "{told:?}");
-        server.sql(mending);
+        mending.split("; ").for_each(|sql| drop(server.sql(sql)));
         await_that("it is written", || sender.counts() == all_written(20));
         assert_eq!(store.close(&Counts::default(), PATIENCE), all_written(20));
         number += 1;
@@ -334,33 +337,24 @@ fn a_store_that_cannot_write_is_waited_for() {
 #[test]
 fn a_user_who_loses_his_rights_is_waited_for() {
     let server = Server::start();
+    let mut wire = Wire::to(server.port);
     pinger::store::apply_schema(&server.boss()).expect("boss may");
-    server.sql("CREATE USER writer IDENTIFIED BY 'geheim'");
-    server.sql("GRANT SELECT, INSERT ON pinger.* TO writer");
     let run = wall_ns(Duration::from_secs(1000));
-    let options = server.options("writer", server.port, "pinger");
+    let options = server.options("boss", wire.port, "pinger");
     let store = open(&options, run).expect("all is well");
     let sender = store.sender();
     let troubles = [
+        (516, "boss: Authentication failed: password is incorrect"),
+        (164, "boss: Cannot execute query in readonly mode"),
         (
-            "ALTER USER writer IDENTIFIED BY 'other'",
-            "AUTHENTICATION",
-            "ALTER USER writer IDENTIFIED BY 'geheim'",
-        ),
-        (
-            "ALTER USER writer SETTINGS readonly = 1",
-            "READONLY",
-            "ALTER USER writer SETTINGS NONE",
-        ),
-        (
-            "REVOKE INSERT ON pinger.* FROM writer",
-            "INSERT",
-            "GRANT INSERT ON pinger.* TO writer",
+            497,
+            "boss: Not enough privileges. To execute this query, it's necessary to have the grant INSERT(run) ON pinger.incoming",
         ),
     ];
     let mut rows = 0;
-    for (breaking, words, mending) in troubles {
-        server.sql(breaking);
+    for (code, words) in troubles {
+        wire.cut();
+        let stub = Stub::saying(wire.port, code, words);
         sender.offer(chunk(run, rows / 10, 10));
         rows += 10;
         await_that("the store says why", || {
@@ -368,11 +362,55 @@ fn a_user_who_loses_his_rights_is_waited_for() {
                 .trouble()
                 .is_some_and(|trouble| trouble.contains(words))
         });
-        server.sql(mending);
+        assert_eq!(sender.counts().dropped, 0);
+        drop(stub);
+        wire.mend();
         await_that("it is written", || sender.counts() == all_written(rows));
     }
     assert_eq!(store.close(&Counts::default(), PATIENCE), all_written(rows));
     assert_eq!(server.sql(SUMS), sums(rows));
+}
+
+/// Stands in for a ClickHouse that answers every request with the same error.
+struct Stub {
+    listener: TcpListener,
+}
+
+impl Stub {
+    fn saying(port: u16, code: u32, words: &str) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is ours");
+        let body = format!("Code: {code}. DB::Exception: {words}. (NAME) (version 26.7)\n");
+        let answer = format!(
+            "HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: {code}\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let accepting = listener.try_clone().expect("descriptors are left");
+        std::thread::spawn(move || {
+            for stream in accepting.incoming() {
+                let Ok(mut stream) = stream else { return };
+                // The whole request first, or closing would reset the connection.
+                let mut request = Vec::new();
+                let mut buffer = [0; 65536];
+                while !request.ends_with(b"\r\n0\r\n\r\n") {
+                    match stream.read(&mut buffer) {
+                        Ok(0) | Err(_) => break,
+                        Ok(length) => request.extend_from_slice(&buffer[..length]),
+                    }
+                }
+                // Who is gone needs no answer.
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        Self { listener }
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        // SAFETY: plain system call on a descriptor that we own; it wakes the accepting thread.
+        unsafe { libc::shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR) };
+    }
 }
 
 #[test]
