@@ -22,8 +22,9 @@ use store_kit::{
 
 /// The folders of runs in a spool.
 fn folders(options: &StoreOptions) -> Vec<PathBuf> {
-    let entries = fs::read_dir(options.data_dir.join("spool")).expect("there is a spool");
-    entries.flatten().map(|entry| entry.path()).collect()
+    let entries = fs::read_dir(options.data_dir.join("spool"));
+    let entries = entries.into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 /// The names of all files of a kind in a folder.
