@@ -129,6 +129,11 @@ impl Store {
         &self.notices
     }
 
+    /// Why rows wait at the moment, in the store's own words; `None` while it takes them.
+    pub fn trouble(&self) -> Option<String> {
+        self.writer.trouble()
+    }
+
     /// Which store this is, in one line for people.
     pub fn description(&self) -> &str {
         &self.description
