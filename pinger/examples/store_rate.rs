@@ -154,6 +154,8 @@ fn probe_result(number: u64, random: &mut Random) -> ProbeResult {
             traffic_class: Some(0),
             mismatch_at: None,
         }),
+        jitter_ns: 0,
+        hop_limit_changed: false,
     }
 }
 

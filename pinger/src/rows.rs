@@ -123,8 +123,8 @@ impl RowKeys {
                 .map_or(0, |kind| kind as i8),
             traffic_class: answer.and_then(|answer| answer.traffic_class).unwrap_or(0),
             mismatch_at: answer.and_then(|answer| answer.mismatch_at),
-            jitter: 0,
-            hop_limit_changed: false,
+            jitter: result.jitter_ns,
+            hop_limit_changed: result.hop_limit_changed,
         }
     }
 }
@@ -323,6 +323,8 @@ mod tests {
             tx_ns: 5_250,
             outcome,
             answer,
+            jitter_ns: 0,
+            hop_limit_changed: false,
         }
     }
 

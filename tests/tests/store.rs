@@ -22,7 +22,8 @@ use store_kit::{
 const ROWS: &str = "SELECT run, source, destination, sequence, \
     toUnixTimestamp64Nano(time_due) AS time_due, lag, rtt, toInt8(outcome) AS outcome, address, \
     rsite, rhost, rtype, rcode, rid, rseq, hop_limit, datamatch, \
-    ttl, hops, toInt8(answer) AS answer, traffic_class, mismatch_at \
+    ttl, hops, toInt8(answer) AS answer, traffic_class, mismatch_at, \
+    toUInt64(0) AS jitter, false AS hop_limit_changed \
     FROM results ORDER BY destination, sequence, outcome FORMAT JSONEachRow";
 
 #[test]

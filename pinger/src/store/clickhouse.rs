@@ -347,12 +347,14 @@ impl Connection {
             // Acknowledged means written: the server must not answer before it has the part.
             .with_setting("async_insert", "0")
             // Nor, in a cluster, before the shards have theirs.
-            .with_setting("distributed_foreground_insert", "1");
+            .with_setting("distributed_foreground_insert", "1")
+            // The views have grouped what they write; grouping it again takes as long.
+            .with_setting("optimize_on_insert", "0");
         if let Some(token) = token {
             insert = insert
                 .with_setting("insert_deduplicate", "1")
                 .with_setting("insert_deduplication_token", token)
-                // The rollups that materialized views will keep drop a repeated batch as well.
+                // The rollups of the materialized views drop a repeated batch as well.
                 .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
         }
         for row in rows {

@@ -270,7 +270,7 @@ impl Work {
         loop {
             let insert = self
                 .connection
-                .try_insert("results", Some(&batch.token), &batch.rows);
+                .try_insert("incoming", Some(&batch.token), &batch.rows);
             let result = tokio::select! {
                 result = insert => result,
                 () = past_deadline(self.closing.clone()) => return self.give_up(&batch),

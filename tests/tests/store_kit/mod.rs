@@ -167,6 +167,8 @@ pub(crate) fn result(sequence: u64, outcome: Outcome, answer: Option<Answer>) ->
         tx_ns: due_ns + 250,
         outcome,
         answer,
+        jitter_ns: 0,
+        hop_limit_changed: false,
     }
 }
 
