@@ -16,7 +16,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Asked, Family, Format, ProbeSettings, Settings, StoreChoice, value};
+use crate::config::{
+    Asked, Family, Format, ProbeSettings, Settings, SpoolDrop, SpoolPlace, SpoolSync, StoreChoice,
+    spool, value,
+};
 use crate::destination::{self, ProtocolName, Written};
 use crate::mistake::Mistake;
 
@@ -169,6 +172,9 @@ pub struct RunArgs {
     /// Where results go.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// How results wait for it.
+    #[command(flatten)]
+    pub spool: SpoolArgs,
     /// live: a table that fills the terminal; plain: a line a second; json: one object at the
     /// end [default: live on a terminal, else plain]
     #[arg(long, value_name = "FORMAT", value_parser = value::format, help_heading = help::SEE)]
@@ -198,10 +204,36 @@ pub struct StoreArgs {
     /// TCP port of the embedded store on loopback, 1 to 65535 [default: a free one]
     #[arg(long, value_name = "PORT", value_parser = value::port, help_heading = help::WHERE)]
     pub store_port: Option<u16>,
-    /// Where the embedded store keeps its files [default: /var/lib/pinger]
+    /// Where the embedded store keeps its files, and results wait on disk until a store has them
+    /// [default: /var/lib/pinger]
     #[arg(long, value_name = "DIR", env = "PINGER_DATA_DIR", hide_env_values = true,
         help_heading = help::WHERE)]
     pub data_dir: Option<PathBuf>,
+}
+
+/// How results wait for the store: for the commands that probe.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = help::WHERE)]
+pub struct SpoolArgs {
+    /// Where results wait until the store has them; disk: in --data-dir, so that they survive a
+    /// crash and are sent at the next start; memory: faster [default: disk]
+    #[arg(long, value_name = "PLACE", value_parser = spool::place)]
+    pub spool: Option<SpoolPlace>,
+    /// The most bytes that wait, 1MiB to 1024TiB [default: 10GiB]
+    #[arg(long, value_name = "BYTES", value_parser = spool::size)]
+    pub spool_size: Option<u64>,
+    /// The longest that results wait, 1s to 3650d [default: 7d]
+    #[arg(long, value_name = "TIME", value_parser = spool::age)]
+    pub spool_age: Option<u64>,
+    /// What goes when that is too much, oldest or newest; each loss is written down in the table
+    /// of gaps [default: oldest]
+    #[arg(long, value_name = "WHICH", value_parser = spool::drop)]
+    pub spool_drop: Option<SpoolDrop>,
+    /// When results are forced to the disk; chunk: 40 times a second; batch: before they are sent;
+    /// never: by the kernel alone, so that they survive a crash of pinger, not of this host
+    /// [default: batch]
+    #[arg(long, value_name = "WHEN", value_parser = spool::sync)]
+    pub spool_sync: Option<SpoolSync>,
 }
 
 /// `pinger run`: what few need.
@@ -322,7 +354,7 @@ impl RunArgs {
             kernel_log: given(self.expert.kernel_log),
             format: self.format,
             picture: self.picture.clone(),
-            ..self.store.over(self.probe.settings())
+            ..self.spool.over(self.store.over(self.probe.settings()))
         }
     }
 }
@@ -339,6 +371,19 @@ impl StoreArgs {
             store_port: self.store_port,
             store_password_file: self.store_password_file.clone(),
             data_dir: self.data_dir.clone(),
+            ..settings
+        }
+    }
+}
+
+impl SpoolArgs {
+    pub(crate) fn over(&self, settings: Settings) -> Settings {
+        Settings {
+            spool_place: self.spool,
+            spool_bytes_max: self.spool_size,
+            spool_age_max_ns: self.spool_age,
+            spool_drop: self.spool_drop,
+            spool_sync: self.spool_sync,
             ..settings
         }
     }

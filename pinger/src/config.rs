@@ -12,9 +12,11 @@
 //! [`Mistakes`]: crate::mistake::Mistakes
 
 mod assemble;
+mod bytes;
 mod duration;
 mod file;
 mod lines;
+pub mod spool;
 pub mod value;
 
 use std::collections::HashMap;
@@ -26,9 +28,11 @@ use std::time::Duration;
 use crate::destination::{self, ProtocolName};
 
 pub use assemble::{assemble, store_options};
+pub use bytes::show as show_bytes;
 pub use duration::show as show_duration;
 pub use file::settings_of_file;
 pub use lines::destinations_of_list;
+pub use spool::{SpoolDrop, SpoolOptions, SpoolPlace, SpoolSync};
 
 /// Where results go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +112,8 @@ pub struct DestinationSpec {
     pub interface: Option<String>,
 }
 
-/// Where the store is: what `pinger schema` and `pinger sql` need to know.
+/// Where the store is, which is all that `pinger schema` and `pinger sql` need to know, and how
+/// results wait for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Where results go.
@@ -117,8 +122,10 @@ pub struct StoreOptions {
     pub port: Option<u16>,
     /// File that holds the password for a store by URL, instead of the environment.
     pub password_file: Option<PathBuf>,
-    /// Where the embedded store keeps its files.
+    /// Where the embedded store keeps its files, and results wait on disk for any store.
     pub data_dir: PathBuf,
+    /// How results wait for the store.
+    pub spool: SpoolOptions,
 }
 
 /// One run, complete.
@@ -202,7 +209,7 @@ pub struct ProbeSettings {
 }
 
 /// What one place (command line, file, a command's own defaults) sets; `None` where it is silent.
-/// The fields are those of [`RunOptions`], [`Source`] and [`StoreOptions`].
+/// The fields are those of [`RunOptions`], [`Source`], [`StoreOptions`] and [`SpoolOptions`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(
     missing_docs,
@@ -231,6 +238,11 @@ pub struct Settings {
     pub store_port: Option<u16>,
     pub store_password_file: Option<PathBuf>,
     pub data_dir: Option<PathBuf>,
+    pub spool_place: Option<SpoolPlace>,
+    pub spool_bytes_max: Option<u64>,
+    pub spool_age_max_ns: Option<u64>,
+    pub spool_drop: Option<SpoolDrop>,
+    pub spool_sync: Option<SpoolSync>,
     pub format: Option<Format>,
     pub picture: Option<PathBuf>,
     pub kernel_log: Option<bool>,

@@ -29,7 +29,7 @@ use self::show::Show;
 use self::signals::Watch;
 pub use self::threads::TooManySlots;
 use self::threads::{Crew, Machine};
-use crate::config::{RunOptions, StoreChoice};
+use crate::config::{RunOptions, SpoolPlace, StoreChoice, StoreOptions};
 use crate::destination::{self, Destination, Ttl};
 use crate::resolve::{self, ResolveError, Resolved};
 use crate::rows::RowKeys;
@@ -40,6 +40,7 @@ use crate::wire::netlink::{InterfaceError, NetlinkError};
 use crate::wire::ports::{PortsError, ReservedPorts};
 use crate::wire::privilege::{self, PrivilegeError};
 use crate::wire::realtime::{NoSuchCpu, SenderCpu};
+use crate::wire::tally::Tally;
 use crate::wire::xsk::XskError;
 use crate::wire::{clock, realtime};
 
@@ -156,6 +157,7 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     let store = open_store(options, &destinations, &info)?;
     let header = header(options, &way, &info, store.as_ref());
     let show = Show::open(options, header, &destinations);
+    let tally = tally(&options.store, &row_keys(options, &info));
     let crew = Crew {
         cpu,
         rows: store.as_ref().map(|store| {
@@ -163,12 +165,16 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
                 row_keys(options, &info),
                 Arc::clone(&destinations),
                 store.sender(),
+                tally.clone(),
             )
         }),
+        tally,
         results: show.wants_results(),
     };
     let threads = machine.start(options, &way, routes, crew)?;
     let ended = show.run(threads, store, &watch);
+    // All that was counted has been handed over, and its end is known.
+    Tally::remove(options.source.id, info.run);
     drop(ports);
     ended
 }
@@ -242,6 +248,14 @@ fn choose_cpu(options: &RunOptions) -> Result<Option<usize>, NoSuchCpu> {
         show::say(Level::Warning, &text);
     }
     Ok(choice.number())
+}
+
+/// Where the run counts how far it is, for the one that finds what a crash left on disk; in memory
+/// nothing is left.
+fn tally(store: &StoreOptions, keys: &RowKeys) -> Option<Arc<Tally>> {
+    let survives = store.choice != StoreChoice::None && store.spool.place == SpoolPlace::Disk;
+    let tally = survives.then(|| Tally::create(keys.source, keys.run));
+    tally.flatten().map(Arc::new)
 }
 
 fn row_keys(options: &RunOptions, info: &RunInfo) -> RowKeys {

@@ -2,6 +2,7 @@
 //! below this module.
 
 mod mapping;
+mod run_dir;
 
 pub mod clock;
 pub mod privilege;
@@ -10,3 +11,4 @@ pub mod netlink;
 pub mod ports;
 pub mod bpf;
 pub mod xsk;
+pub mod tally;

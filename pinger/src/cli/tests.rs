@@ -4,7 +4,7 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 
 use super::*;
-use crate::config::{RunOptions, assemble};
+use crate::config::{RunOptions, SpoolOptions, assemble};
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("pinger").chain(line.split_whitespace()))
@@ -33,7 +33,8 @@ fn every_option_of_run_arrives() {
         "run -i eth7 -4 --interval 20ms --timeout 7ms -s 9 --ttl 4 -c 3 --duration 2m --flood \
          --batch 8 --cpu 2 --no-verify --kernel-log --source-id 1 --source-location 2 \
          --source-host 3 --store http://db:8123 --store-port 9 --store-password-file /p \
-         --data-dir /d --format json --picture /tmp/x.svg a.example 10.0.0.0/24",
+         --data-dir /d --spool memory --spool-size 2GB --spool-age 1h --spool-drop newest \
+         --spool-sync never --format json --picture /tmp/x.svg a.example 10.0.0.0/24",
     );
     assert_eq!(found.interface.as_deref(), Some("eth7"));
     assert_eq!(found.family, Some(Family::Ipv4));
@@ -56,6 +57,14 @@ fn every_option_of_run_arrives() {
         (Some(9), PathBuf::from("/d"))
     );
     assert_eq!(found.store.password_file, Some(PathBuf::from("/p")));
+    let spool = SpoolOptions {
+        place: SpoolPlace::Memory,
+        bytes_max: 2_000_000_000,
+        age_max_ns: 3_600_000_000_000,
+        drop: SpoolDrop::Newest,
+        sync: SpoolSync::Never,
+    };
+    assert_eq!(found.store.spool, spool);
     assert_eq!(
         (found.format, found.picture),
         (Format::Json, Some(PathBuf::from("/tmp/x.svg")))
@@ -139,7 +148,7 @@ fn other_commands() {
 }
 
 /// Command line, beginning of what is said, part of the advice.
-const MISTAKES: [(&str, &str, &str); 24] = [
+const MISTAKES: [(&str, &str, &str); 26] = [
     (
         "rnu 10.0.0.1",
         "there is no command \"rnu\"",
@@ -195,6 +204,16 @@ const MISTAKES: [(&str, &str, &str); 24] = [
         "run --flood=yes a",
         "--flood takes no value, but has \"yes\"",
         "pinger run --help",
+    ),
+    (
+        "run --spool-size 10G a",
+        "--spool-size: \"10G\" is not an amount of bytes",
+        "10GiB",
+    ),
+    (
+        "run --spool dsk a",
+        "--spool: \"dsk\" is not a choice",
+        "Did you mean disk?",
     ),
     (
         "run --format jsn a",
@@ -279,7 +298,7 @@ fn help_is_asked_for_or_given_where_a_word_is_missing() {
 /// Help must not lie: defaults and limits in it are those of the code.
 #[test]
 fn help_names_the_limits_and_defaults_of_the_code() {
-    use crate::config::show_duration as show;
+    use crate::config::{show_bytes, show_duration as show};
     let help = parse("run --help").unwrap_err().render().to_string();
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let range =
@@ -311,6 +330,17 @@ fn help_names_the_limits_and_defaults_of_the_code() {
         ),
         range(&value::BATCH),
         format!("[default: {}]", value::DATA_DIR_DEFAULT),
+        format!(
+            "wait, {} to {} [default: {}]",
+            show_bytes(*spool::SPOOL_BYTES.start()),
+            show_bytes(*spool::SPOOL_BYTES.end()),
+            show_bytes(spool::SPOOL_BYTES_DEFAULT)
+        ),
+        format!(
+            "{} [default: {}]",
+            times(&spool::SPOOL_AGE_NS),
+            show(spool::SPOOL_AGE_DEFAULT_NS)
+        ),
         "at most 1,048,576 addresses".to_owned(),
     ] {
         assert!(help.contains(&text), "{text:?} is not in the help:\n{help}");

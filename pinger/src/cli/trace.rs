@@ -4,7 +4,7 @@ use std::num::NonZeroU8;
 
 use clap::Args;
 
-use super::{ProbeArgs, StoreArgs, help};
+use super::{ProbeArgs, SpoolArgs, StoreArgs, help};
 use crate::config::value::{self, IN_FLIGHT_MAX, TTL};
 use crate::config::{Format, RunOptions, Settings, StoreChoice, show_duration};
 use crate::destination::{ProtocolName, Written};
@@ -59,6 +59,9 @@ pub struct TraceArgs {
     /// Where results go.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// How results wait for it.
+    #[command(flatten)]
+    pub spool: SpoolArgs,
     /// table: hops of each destination, drawn anew on a terminal; json: one object a destination
     /// at the end [default: table]
     #[arg(long, value_name = "FORMAT", value_parser = style, help_heading = help::SEE)]
@@ -100,7 +103,7 @@ impl TraceArgs {
                 Style::Table => None,
                 Style::Json => Some(Format::Json),
             }),
-            ..self.store.over(self.probe.settings())
+            ..self.spool.over(self.store.over(self.probe.settings()))
         })
     }
 

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use self::probe::Layers;
 use super::value::{BATCH_DEFAULT, BATCH_FLOOD, DATA_DIR_DEFAULT};
 use super::{
-    Asked, DestinationSpec, Format, RunOptions, Settings, Source, StoreChoice, StoreOptions,
+    Asked, DestinationSpec, Format, RunOptions, Settings, Source, SpoolOptions, StoreChoice,
+    StoreOptions,
 };
 use crate::destination::{Form, MAX_DESTINATIONS, Written, too_many};
 use crate::mistake::{Mistake, Mistakes, counted};
@@ -65,7 +66,7 @@ pub fn assemble(
     })
 }
 
-/// Where the store is, as the first of `layers` that says so has it.
+/// Where the store is and how results wait for it, as the first of `layers` that says so has it.
 pub fn store_options(layers: &[&Settings]) -> StoreOptions {
     StoreOptions {
         choice: pick(layers, |s| s.store.clone()).unwrap_or(StoreChoice::Embedded),
@@ -73,6 +74,18 @@ pub fn store_options(layers: &[&Settings]) -> StoreOptions {
         password_file: pick(layers, |s| s.store_password_file.clone()),
         data_dir: pick(layers, |s| s.data_dir.clone())
             .unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)),
+        spool: spool_options(layers),
+    }
+}
+
+fn spool_options(layers: &[&Settings]) -> SpoolOptions {
+    let default = SpoolOptions::default();
+    SpoolOptions {
+        place: pick(layers, |s| s.spool_place).unwrap_or(default.place),
+        bytes_max: pick(layers, |s| s.spool_bytes_max).unwrap_or(default.bytes_max),
+        age_max_ns: pick(layers, |s| s.spool_age_max_ns).unwrap_or(default.age_max_ns),
+        drop: pick(layers, |s| s.spool_drop).unwrap_or(default.drop),
+        sync: pick(layers, |s| s.spool_sync).unwrap_or(default.sync),
     }
 }
 

@@ -65,8 +65,8 @@ pub(crate) fn parse(text: &str) -> Result<u64, NotADuration> {
     }
 }
 
-/// A decimal number of units as nanoseconds.
-fn scaled(number: &str, unit_ns: u64) -> Result<u64, NotADuration> {
+/// A decimal number of units as a whole number of what a unit is counted in: nanoseconds here.
+pub(super) fn scaled(number: &str, unit_ns: u64) -> Result<u64, NotADuration> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     if whole.is_empty() && fraction.is_empty() || !digits(fraction) {

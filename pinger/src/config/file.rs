@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Asked, ProbeSettings, Settings, Text, value};
+use super::{Asked, ProbeSettings, Settings, Text, spool, value};
 use crate::destination::Written;
 use crate::mistake::{Mistake, Mistakes, listed, nearest};
 
@@ -37,7 +37,17 @@ const GENERAL_KEYS: [&str; 14] = [
 /// Keys of `[source]`.
 const SOURCE_KEYS: [&str; 4] = ["id", "location", "host", "sourceid"];
 /// Keys of `[store]`.
-const STORE_KEYS: [&str; 4] = ["to", "port", "password_file", "data_dir"];
+const STORE_KEYS: [&str; 9] = [
+    "to",
+    "port",
+    "password_file",
+    "data_dir",
+    "spool",
+    "spool_size",
+    "spool_age",
+    "spool_drop",
+    "spool_sync",
+];
 /// Keys of a `[[destination]]`.
 const DESTINATION_KEYS: [&str; 3] = ["host", "id", "interface"];
 /// Keys of both, what shapes probes: at the top for all destinations, in a table for one.
@@ -243,6 +253,11 @@ impl Reader<'_> {
                 "port" => settings.store_port = self.number(key, value, value::port),
                 "password_file" => settings.store_password_file = self.text(key, value, path),
                 "data_dir" => settings.data_dir = self.text(key, value, path),
+                "spool" => settings.spool_place = self.text(key, value, spool::place),
+                "spool_size" => settings.spool_bytes_max = self.bytes(key, value, spool::size),
+                "spool_age" => settings.spool_age_max_ns = self.time(key, value, spool::age),
+                "spool_drop" => settings.spool_drop = self.text(key, value, spool::drop),
+                "spool_sync" => settings.spool_sync = self.text(key, value, spool::sync),
                 _ => self.unknown_key(key, &STORE_KEYS),
             }
         }
@@ -337,11 +352,32 @@ impl Reader<'_> {
         }
     }
 
-    /// A duration: a number without unit is a mistake of its own.
+    /// A duration.
     fn time<T>(
         &mut self,
         key: &Key<'_>,
         value: &Value<'_>,
+        check: impl Fn(&str) -> Result<T, Mistake>,
+    ) -> Option<T> {
+        self.with_unit(key, value, ["s", "ms"], check)
+    }
+
+    /// An amount of bytes.
+    fn bytes<T>(
+        &mut self,
+        key: &Key<'_>,
+        value: &Value<'_>,
+        check: impl Fn(&str) -> Result<T, Mistake>,
+    ) -> Option<T> {
+        self.with_unit(key, value, ["GiB", "MiB"], check)
+    }
+
+    /// A number with a unit, such as one of these: one without is a mistake of its own.
+    fn with_unit<T>(
+        &mut self,
+        key: &Key<'_>,
+        value: &Value<'_>,
+        units: [&str; 2],
         check: impl Fn(&str) -> Result<T, Mistake>,
     ) -> Option<T> {
         let found = match value.get_ref() {
@@ -351,7 +387,9 @@ impl Reader<'_> {
         };
         let what = format!("{found} has no unit");
         let advice = format!(
-            "Write number and unit in quotes: {name} = \"{found}s\" or {name} = \"{found}ms\".",
+            "Write number and unit in quotes: {name} = \"{found}{}\" or {name} = \"{found}{}\".",
+            units[0],
+            units[1],
             name = key.get_ref()
         );
         self.checked(key, value, Err(Mistake::new(what, advice)))

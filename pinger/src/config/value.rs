@@ -55,7 +55,7 @@ pub const DURATION_NS: RangeInclusive<u64> = 1_000_000..=3_650 * 86_400_000_000_
 pub const CPU: RangeInclusive<u64> = 0..=8191;
 /// Ids given to destinations; above them are those that pinger makes itself.
 pub const ID: RangeInclusive<u64> = 1..=ID_GIVEN_MAX;
-/// Where the embedded store keeps its files when nobody says.
+/// Where the embedded store keeps its files, and results wait, when nobody says.
 pub const DATA_DIR_DEFAULT: &str = "/var/lib/pinger";
 
 /// Longest name of a network interface: `IFNAMSIZ` of the kernel less the closing zero.
@@ -263,7 +263,7 @@ pub(crate) fn family(text: &str) -> Result<Family, Mistake> {
     }
 }
 
-fn choice(found: &str, allowed: &[&str], further: &str) -> Mistake {
+pub(super) fn choice(found: &str, allowed: &[&str], further: &str) -> Mistake {
     let guess = nearest(found, allowed)
         .map_or_else(String::new, |nearest| format!("Did you mean {nearest}? "));
     Mistake::new(
@@ -272,7 +272,11 @@ fn choice(found: &str, allowed: &[&str], further: &str) -> Mistake {
     )
 }
 
-fn time(text: &str, range_ns: RangeInclusive<u64>, example: &str) -> Result<u64, Mistake> {
+pub(super) fn time(
+    text: &str,
+    range_ns: RangeInclusive<u64>,
+    example: &str,
+) -> Result<u64, Mistake> {
     let allowed = format!(
         "Write a number and its unit (us, ms, s, m, h, d), for example {example};\n\
          from {} to {}.",

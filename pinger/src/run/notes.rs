@@ -4,17 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::{Note, Sink};
+use crate::wire::tally::Tally;
 
 /// Notes that may wait for the gatherer: those of 30 ms at a million probes a second. When it is
 /// full, the sender waits, which shows as lateness of our own; no note is ever lost.
 const NOTES_MAX: usize = 1 << 16;
 
 /// Both ends of a new ring.
-pub(super) fn channel() -> (NoteSink, NoteSource) {
+///
+/// The tally, if there is one, gets the count of probes announced.
+pub(super) fn channel(tally: Option<Arc<Tally>>) -> (NoteSink, NoteSource) {
     let (producer, consumer) = rtrb::RingBuffer::new(NOTES_MAX);
     let answered = Arc::new(AtomicU64::new(0));
     let sink = NoteSink {
         producer,
+        announced: 0,
+        tally,
         answered: Arc::clone(&answered),
     };
     (sink, NoteSource { consumer, answered })
@@ -23,6 +28,8 @@ pub(super) fn channel() -> (NoteSink, NoteSource) {
 /// The sender's end.
 pub(super) struct NoteSink {
     producer: rtrb::Producer<Note>,
+    announced: u64,
+    tally: Option<Arc<Tally>>,
     answered: Arc<AtomicU64>,
 }
 
@@ -32,6 +39,11 @@ impl Sink for NoteSink {
     }
 
     fn push(&mut self, note: Note) {
+        if let (Note::Sent { .. }, Some(tally)) = (note, &self.tally) {
+            // Before the note, so that no probe ends that was not counted, whenever we are killed.
+            self.announced += 1;
+            tally.sent(self.announced);
+        }
         // The engine asks for room first, so this cannot fail.
         let pushed = self.producer.push(note);
         debug_assert!(pushed.is_ok(), "room was asked for");

@@ -335,6 +335,7 @@ impl Show {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SpoolOptions;
 
     #[test]
     fn updates_stay_in_step_whatever_they_take() {
@@ -363,6 +364,7 @@ mod tests {
                 port: Some(1),
                 password_file: password_file.map(Into::into),
                 data_dir: data_dir.into(),
+                spool: SpoolOptions::default(),
             })
         };
         let url = || StoreChoice::Url("http://me@db:8123/net".into());

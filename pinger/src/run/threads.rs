@@ -28,6 +28,7 @@ use crate::stats::{FlowFacts, Snapshot, StatsKeeper};
 use crate::wire::bpf::{Mode, Plan, Program};
 use crate::wire::clock;
 use crate::wire::realtime::{self, RealtimeReport};
+use crate::wire::tally::Tally;
 use crate::wire::xsk::Xsk;
 
 /// The queue of each interface that probes leave through.
@@ -80,6 +81,8 @@ pub(super) struct Crew {
     pub(super) cpu: Option<usize>,
     /// The way to the store.
     pub(super) rows: Option<Rows>,
+    /// Where the sender counts what it sent, so that a crash leaves the count.
+    pub(super) tally: Option<Arc<Tally>>,
     /// Whether the view wants each result.
     pub(super) results: bool,
 }
@@ -151,7 +154,7 @@ impl Machine {
             .then(|| KernelLog::start(&mut self.program));
         let kernel_log = kernel_log.transpose()?;
         let control = Arc::new(Control::default());
-        let (sink, source) = notes::channel();
+        let (sink, source) = notes::channel(crew.tally);
         let (reset_sink, reset_source) = resets::channel(&self.flows).unzip();
         let (requests, asked) = unbounded();
         let (results, told) = if crew.results {

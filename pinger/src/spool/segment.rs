@@ -4,6 +4,8 @@
 //! other, and has a checksum, so that a torn write or a flipped bit is noticed. All numbers are
 //! little endian. This file knows nothing of disks.
 
+use std::ops::Range;
+
 use crate::native::{CHECKSUM_SIZE, checksum};
 
 /// Which table the rows of a segment are for; the numbers stand in files.
@@ -322,6 +324,89 @@ pub enum Damage {
     Header,
     /// Its body is not what it was; the next frame begins after so many bytes.
     Body(usize),
+}
+
+/// All that can be read of a segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// What it begins with; `None` if that is damaged.
+    pub header: Option<Header>,
+    /// Where the blocks of rows are in the bytes.
+    pub blocks: Vec<Range<usize>>,
+    /// The markers of all blocks.
+    pub markers: Vec<Marker>,
+    /// What became of other segments.
+    pub fates: Vec<(u64, Fate)>,
+    /// What these blocks hold.
+    pub size: Totals,
+    /// When the first and the last of their results came; `None` without any.
+    pub range_ns: Option<(i64, i64)>,
+    /// What of the run is accounted for, as far as this segment knows.
+    pub totals: Totals,
+    /// Its last frame, if that is whole.
+    pub end: Option<FrameHeader>,
+    /// How many bytes from the beginning are undamaged.
+    pub valid: usize,
+}
+
+impl Contents {
+    /// Reads a whole segment, and of a damaged one what can be read.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut contents = Self::default();
+        let Some(header) = Header::parse(bytes) else {
+            contents.end = tail(bytes);
+            return contents;
+        };
+        contents.totals = header.totals;
+        contents.header = Some(header);
+        contents.valid = HEADER_SIZE;
+        let mut at = HEADER_SIZE;
+        while at < bytes.len() && contents.end.is_none() {
+            match frame(&bytes[at..]) {
+                Ok((frame, length)) => {
+                    if contents.valid == at {
+                        contents.valid += length;
+                    }
+                    at += length;
+                    contents.take(&frame, at);
+                }
+                Err(Damage::Body(length)) => at += length,
+                Err(Damage::Header) => {
+                    contents.end = tail(bytes);
+                    break;
+                }
+            }
+        }
+        contents
+    }
+
+    fn take(&mut self, frame: &Frame<'_>, end: usize) {
+        let header = frame.header;
+        self.totals = self.totals.max(header.totals);
+        match header.kind {
+            Kind::Rows => {
+                self.blocks.push(end - frame.body.len()..end);
+                self.markers.extend_from_slice(&frame.markers);
+                self.size = self.size.plus(header.size);
+                let (from_ns, until_ns) = self.range_ns.unwrap_or((i64::MAX, i64::MIN));
+                self.range_ns = Some((from_ns.min(header.from_ns), until_ns.max(header.until_ns)));
+            }
+            Kind::Fates => self.fates = parse_fates(frame.body),
+            Kind::End => self.end = Some(header),
+        }
+    }
+
+    /// Whether a segment of so many bytes has all that it had.
+    pub fn is_whole(&self, bytes: u64) -> bool {
+        self.valid as u64 == bytes && self.end.is_some_and(|end| end.size == self.size)
+    }
+}
+
+/// The last frame, if the segment is whole at its end.
+pub fn tail(bytes: &[u8]) -> Option<FrameHeader> {
+    let start = bytes.len().checked_sub(FRAME_SIZE)?;
+    let (header, _) = FrameHeader::parse(&bytes[start..])?;
+    (header.kind == Kind::End && header.body == 0).then_some(header)
 }
 
 /// What becomes of a segment that a segment of gaps speaks of.

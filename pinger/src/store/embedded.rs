@@ -1,7 +1,8 @@
 //! The embedded store: a ClickHouse engine of our own, as a child process on loopback.
 //!
 //! In: a data directory. Out: the address of a running engine that only we can use. The engine
-//! ends with its `Engine`, and with this process however that ends; its data stays.
+//! ends with its `Engine`, and with this process however that ends; its data stays. If it ends
+//! by itself, it is started again at the same address.
 //!
 //! ```text
 //! data_dir/            0700
@@ -12,14 +13,10 @@
 //!   config/            written afresh at each start: the engine's settings, users, keys
 //! ```
 
-use std::fs::{self, File};
-use std::io;
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,18 +25,20 @@ use super::StoreError;
 use super::clickhouse::{Address, Connection, DATABASE};
 use config::Secrets;
 use find::Program;
+use keeper::{Ended, Keeper, Trouble, Word};
 pub(super) use lock::{DirLock, read_endpoint};
+use plan::{Files, Plan};
+use port::HeldPort;
 
 mod child;
 mod config;
 mod find;
+mod keeper;
 mod lock;
+mod plan;
+mod port;
 
 pub use child::child_main;
-
-/// Environment variable that names the `pinger` to start as the engine, for programs that use this
-/// library and are not `pinger`, such as its tests; else it is the program that runs.
-const PROGRAM_VARIABLE: &str = "PINGER_BIN";
 
 /// The longest an engine may take to answer: it needs a second, and more when it has to load
 /// many parts from a cold disk.
@@ -47,18 +46,6 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often a starting engine is asked.
 const START_POLL: Duration = Duration::from_millis(50);
-
-/// How often a running engine is looked at: often enough to tell at its start that it failed.
-const WATCH_POLL: Duration = Duration::from_millis(200);
-
-/// The longest an engine may take to end by itself before it is told, and then made, to.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
-
-/// How often an ending engine is looked at.
-const STOP_POLL: Duration = Duration::from_millis(20);
-
-/// Lines of the engine's log that an error shows.
-const TAIL_LINES: usize = 8;
 
 /// What the embedded store is asked for.
 #[derive(Clone, Debug)]
@@ -76,7 +63,7 @@ pub(super) struct Engine {
     data_dir: PathBuf,
     shared: bool,
     /// Dropped to tell the keeper to end the engine.
-    stop: Option<mpsc::Sender<()>>,
+    words: Option<mpsc::Sender<Word>>,
     keeper: Option<JoinHandle<()>>,
 }
 
@@ -95,26 +82,37 @@ impl Engine {
             Program::Library(path) => Program::Library(absolute(&path)?),
         };
         let data_dir = absolute(&options.data_dir)?;
-        let port = free_port(options.port)?;
-        let secrets = Secrets::draw()?;
-        let files = Files::prepare(&data_dir, &program, port, &secrets)?;
-        let command = command(&program, &files, port, &lock)?;
+        let port = HeldPort::take(options.port)?;
+        let plan = Plan {
+            program,
+            data_dir: data_dir.clone(),
+            port: port.number(),
+            secrets: Secrets::draw()?,
+        };
+        let files = Files::of(&data_dir);
+        files.forget_log();
+        let command = plan.command(&lock)?;
         let itself = PathBuf::from(command.get_program());
-        // A `clickhouse server` does not: it ends by signals.
-        let reads_stdin = matches!(program, Program::Library(_));
         let address = Address {
-            origin: format!("http://{}:{port}", Ipv4Addr::LOCALHOST),
+            origin: format!("http://{}:{}", Ipv4Addr::LOCALHOST, port.number()),
             database: DATABASE.to_owned(),
             user: config::USER.to_owned(),
-            password: secrets.password,
-            header: Some((config::HEADER.to_owned(), secrets.key)),
+            password: plan.secrets.password.clone(),
+            header: Some((config::HEADER.to_owned(), plan.secrets.key.clone())),
         };
 
-        let (stop, stopped) = mpsc::channel::<()>();
+        let (words, told) = mpsc::channel();
         let (started, start) = mpsc::channel();
+        let keeper = Keeper {
+            plan,
+            lock,
+            port,
+            words: told,
+            trouble: Trouble::default(),
+        };
         let keeper = std::thread::Builder::new()
             .name("pinger-engine".to_owned())
-            .spawn(move || keep(command, reads_stdin, lock, &started, &stopped))
+            .spawn(move || keeper.run(command, &started))
             .map_err(StoreError::file(
                 "start a thread for",
                 &files.log,
@@ -124,7 +122,7 @@ impl Engine {
             address,
             data_dir,
             shared: false,
-            stop: Some(stop),
+            words: Some(words),
             keeper: Some(keeper),
         };
         let ended = match start.recv() {
@@ -150,6 +148,15 @@ impl Engine {
         &self.address
     }
 
+    /// From now on starts the engine again whenever it ends, at the same address, and tells of that
+    /// through `notify`, once each time it gets into trouble.
+    pub(super) fn keep_up(&self, notify: crossbeam_channel::Sender<String>) {
+        if let Some(words) = &self.words {
+            // A keeper that has ended has seen the engine end: who uses it finds out.
+            let _ = words.send(Word::KeepUp(notify));
+        }
+    }
+
     /// Lets other processes of this user find the engine, until it ends.
     ///
     /// # Errors
@@ -160,11 +167,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn await_ready(
-        &self,
-        ended: &mpsc::Receiver<io::Result<ExitStatus>>,
-        files: &Files,
-    ) -> Result<(), StoreError> {
+    async fn await_ready(&self, ended: &Ended, files: &Files) -> Result<(), StoreError> {
         // Asked in a database that exists from the start.
         let address = Address {
             database: "default".to_owned(),
@@ -194,7 +197,7 @@ impl Engine {
         if std::mem::take(&mut self.shared) {
             lock::remove_endpoint(&self.data_dir);
         }
-        drop(self.stop.take());
+        drop(self.words.take());
         if let Some(keeper) = self.keeper.take() {
             // A keeper that panicked has closed the engine's stdin, which ends it too.
             let _ = keeper.join();
@@ -206,196 +209,6 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-type Ended = mpsc::Receiver<io::Result<ExitStatus>>;
-
-/// The life of the engine process, as one thread: the kernel ties a parent-death signal to the
-/// thread that started the child, so that thread must live as long as the engine shall.
-fn keep(
-    mut command: Command,
-    reads_stdin: bool,
-    lock: DirLock,
-    started: &mpsc::Sender<io::Result<Ended>>,
-    stopped: &mpsc::Receiver<()>,
-) {
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(source) => {
-            // Nobody waits any more: then nobody needs to know.
-            let _ = started.send(Err(source));
-            return;
-        }
-    };
-    // The engine holds the lock too from here on: if we are killed, the directory stays taken
-    // until the engine has ended.
-    let (tell, ended) = mpsc::channel();
-    let _ = started.send(Ok(ended));
-    loop {
-        match child.try_wait() {
-            Ok(None) => {}
-            end => {
-                let _ = tell.send(end.map(Option::unwrap_or_default));
-                break;
-            }
-        }
-        match stopped.recv_timeout(WATCH_POLL) {
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            _ => break end(&mut child, reads_stdin),
-        }
-    }
-    drop(lock);
-}
-
-/// Ends the engine: politely by closing its stdin, if it reads that, then by signals.
-fn end(child: &mut Child, reads_stdin: bool) {
-    drop(child.stdin.take());
-    let polite = reads_stdin.then_some(None);
-    for signal in polite
-        .into_iter()
-        .chain([Some(libc::SIGTERM), Some(libc::SIGKILL)])
-    {
-        if let Some(signal) = signal {
-            // SAFETY: plain system call; the pid is of our child, which we have not waited for.
-            unsafe { libc::kill(child.id() as libc::pid_t, signal) };
-        }
-        let deadline = Instant::now() + STOP_LIMIT;
-        while Instant::now() < deadline {
-            if !matches!(child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(STOP_POLL);
-        }
-    }
-}
-
-/// The generated files of one start.
-struct Files {
-    log: PathBuf,
-    config: PathBuf,
-    data: PathBuf,
-}
-
-impl Files {
-    fn prepare(
-        data_dir: &Path,
-        program: &Program,
-        port: u16,
-        secrets: &Secrets,
-    ) -> Result<Self, StoreError> {
-        let (config, data) = (data_dir.join("config"), data_dir.join("engine"));
-        for dir in [&config, &data] {
-            private_dir(dir)?;
-        }
-        let files = Self {
-            log: data_dir.join("engine.log"),
-            config: config.join("config.xml"),
-            data,
-        };
-        let users = config.join("users.xml");
-        lock::write_private(&users, &config::users(&secrets.password))?;
-        let settings = config::Settings {
-            users: &users,
-            data: &files.data,
-            port,
-            key: &secrets.key,
-            memory_bytes: config::memory_bytes(),
-            server: matches!(program, Program::Server(_)),
-        };
-        lock::write_private(&files.config, &settings.xml())?;
-        Ok(files)
-    }
-
-    fn failure(&self, reason: String) -> StoreError {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .collect();
-        let tail: Vec<String> = lines[lines.len().saturating_sub(TAIL_LINES)..]
-            .iter()
-            .map(|line| format!("    {line}"))
-            .collect();
-        let tail = if tail.is_empty() {
-            "    (nothing)".to_owned()
-        } else {
-            tail.join("\n")
-        };
-        StoreError::EngineStart {
-            reason,
-            log: self.log.clone(),
-            tail,
-        }
-    }
-}
-
-/// The command that becomes the engine: this program's hidden `engine` subcommand.
-fn command(
-    program: &Program,
-    files: &Files,
-    port: u16,
-    lock: &DirLock,
-) -> Result<Command, StoreError> {
-    // Not our path: an upgrade may have replaced the file while we run.
-    let itself = std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| "/proc/self/exe".into());
-    let itself = absolute(Path::new(&itself))?;
-    let log = File::options()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&files.log)
-        .and_then(|log| Ok((log.try_clone()?, log)))
-        .map_err(StoreError::file(
-            "write",
-            &files.log,
-            "check space and rights of --data-dir",
-        ))?;
-    let mut command = Command::new(itself);
-    let lock_fd = lock.file().as_raw_fd();
-    command
-        .arg0("pinger-engine")
-        .arg("engine")
-        .args(child::arguments(
-            std::process::id(),
-            lock_fd,
-            program,
-            files,
-            port,
-        ))
-        .current_dir("/")
-        .env_clear()
-        .env("TZ", "UTC")
-        .stdin(Stdio::piped())
-        .stdout(log.0)
-        .stderr(log.1)
-        // Ctrl-C in a terminal is for us: the engine must outlive it to take the last rows.
-        .process_group(0);
-    // SAFETY: `fcntl` is async-signal-safe, and the descriptor belongs to the lock, which the
-    // keeper holds until after the fork.
-    unsafe {
-        command.pre_exec(move || {
-            if libc::fcntl(lock_fd, libc::F_SETFD, 0) == -1 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(())
-        })
-    };
-    Ok(command)
-}
-
-/// The port asked for, if nobody has it, or one that is free.
-///
-/// It is free only until somebody else takes it; the engine then fails to start and says so.
-fn free_port(asked: Option<u16>) -> Result<u16, StoreError> {
-    let taken = |_| StoreError::PortTaken {
-        port: asked.unwrap_or(0),
-    };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, asked.unwrap_or(0))).map_err(taken)?;
-    listener
-        .local_addr()
-        .map(|address| address.port())
-        .map_err(taken)
 }
 
 /// The path as the engine finds it, which works in the root directory.
@@ -412,20 +225,4 @@ fn private_dir(path: &Path) -> Result<(), StoreError> {
         .mode(0o700)
         .create(path)
         .map_err(StoreError::file("create", path, hint))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_taken_port_is_named_and_a_free_one_found() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
-        let port = listener.local_addr().expect("it is bound").port();
-        assert!(matches!(
-            free_port(Some(port)),
-            Err(StoreError::PortTaken { port: named }) if named == port
-        ));
-        assert_ne!(free_port(None).expect("there is another"), port);
-    }
 }

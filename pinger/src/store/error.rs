@@ -82,6 +82,19 @@ pub enum StoreError {
     /// `--store none` was given to something that needs a store.
     #[error("there is no store to use: --store is `none`\n  use --store embedded, or --store URL")]
     NoStore,
+    /// Results cannot wait on disk.
+    #[error(
+        "cannot keep results in {}: {words}\n  \
+         make room or take rights there, choose another --data-dir, or keep them in memory only: \
+         --spool memory",
+        path.display()
+    )]
+    Spool {
+        /// The data directory.
+        path: PathBuf,
+        /// What failed.
+        words: String,
+    },
     /// The store's URL cannot be used.
     #[error(
         "--store {url}: {reason}\n  \

@@ -123,9 +123,26 @@ impl Session {
         self.engine.as_mut().map_or(Ok(()), Engine::share)
     }
 
+    /// Has the engine, if it is ours, started again whenever it ends; `notify` gets what there is
+    /// to say about that.
+    pub(super) fn keep_up(&self, notify: crossbeam_channel::Sender<String>) {
+        if let Some(engine) = &self.engine {
+            engine.keep_up(notify);
+        }
+    }
+
     /// The connection.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Which store this is, for those who find rows that wait for it: it stays the same when the
+    /// store moves to another port of the embedded engine, or to another user.
+    pub(super) fn name(&self) -> String {
+        match self.engine {
+            Some(_) => "embedded".to_owned(),
+            None => self.connection.place(),
+        }
     }
 
     /// What was done about the schema, if this session began with that.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use pinger::wire::tally::{Tallied, Tally};
 use xtask::lab::Shape;
 
 use crate::harness::{Pinger, Site, alone, until};
@@ -130,6 +131,24 @@ fn a_second_ctrl_c_ends_at_once_and_still_detaches() {
     site.assert_clean();
 }
 
+fn wall_ns() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+    u64::try_from(since.as_nanos()).unwrap()
+}
+
+/// The tallies of runs of source 0 that began since then, wall clock nanoseconds.
+fn tallies_since(began: u64) -> Vec<(u64, Tallied)> {
+    std::fs::read_dir("/run/pinger")
+        .unwrap()
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            let run = name.strip_prefix("tally-0-")?.parse().ok()?;
+            Some((run, Tally::read(0, run)?))
+        })
+        .filter(|(run, _)| *run >= began)
+        .collect()
+}
+
 /// Kills a run that cannot do anything about it.
 fn kill(site: &Site, running: Pinger) {
     running.signal(libc::SIGKILL);
@@ -142,11 +161,18 @@ fn a_killed_run_leaves_nothing_and_the_next_sees_its_rows() {
     let _turn = alone();
     let site = site();
     let arguments = format!("--format json --interval 20ms --timeout 200ms {HOSTS}");
+    let began = wall_ns();
     let mut running = site.start_stored(&arguments);
     let before = until_rows(&site, &mut running);
     let engine = || crate::harness::processes_with(&site.data_dir());
     assert!(engine().len() > 1, "the engine is a process of its own");
     kill(&site, running);
+    let tallies = tallies_since(began);
+    let [(run, tallied)] = tallies[..] else {
+        panic!("one killed run, but {tallies:?}");
+    };
+    // Two rows each 20 ms, of which the last are not in the store yet.
+    assert!(tallied.sent >= before, "{tallied:?}, {before} rows");
     // The endpoint stays, but leads nowhere; the next run clears it.
     assert!(Path::new(&site.data_dir()).join("endpoint.json").exists());
     until("the engine has ended with the run", || engine().is_empty());
@@ -167,6 +193,12 @@ fn a_killed_run_leaves_nothing_and_the_next_sees_its_rows() {
         runs
     };
     assert_eq!(runs.len(), 2, "rows of both runs");
+    assert_eq!(runs[0], run, "the tally is of the killed run");
+    assert_eq!(
+        Tally::read(0, runs[1]),
+        None,
+        "that of a whole run goes with it"
+    );
     let (killed, whole): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.run == runs[0]);
     assert!(
         killed.len() as u64 >= before,
@@ -176,6 +208,7 @@ fn a_killed_run_leaves_nothing_and_the_next_sees_its_rows() {
     rows::assert_agree(&whole, &report);
     let killed = site.sql("SELECT count() FROM runs FINAL WHERE ended IS NULL");
     assert_eq!(killed.trim_end(), "1", "a killed run has no end");
+    Tally::remove(0, run);
 }
 
 #[test]

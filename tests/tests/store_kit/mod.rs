@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pinger::config::{Source, StoreChoice, StoreOptions};
+use pinger::config::{Source, SpoolOptions, StoreChoice, StoreOptions};
 use pinger::destination::{Destination, FlowIndex, From, Protocol};
 use pinger::result::{Answer, Outcome, ProbeResult};
-use pinger::rows::{Batch, ResultRow, RowKeys};
+use pinger::rows::{ResultRow, RowChunk, RowKeys};
 use pinger::stats::RowCounts;
 use pinger::store::{RunInfo, Store, StoreError};
 use pinger_ebpf::layout::AnswerKind;
@@ -43,6 +43,7 @@ impl Home {
             port: None,
             password_file: None,
             data_dir: self.0.join("data"),
+            spool: SpoolOptions::default(),
         }
     }
 
@@ -185,17 +186,24 @@ pub(crate) fn answer(rtt_ns: u64, responder: &str) -> Option<Answer> {
     })
 }
 
-/// A batch of replies from the first destination.
-pub(crate) fn batch(run: u64, number: u64, rows: u64) -> Batch {
+/// A chunk of replies from the first destination.
+pub(crate) fn chunk(run: u64, number: u64, rows: u64) -> RowChunk {
     let keys = keys(run);
-    let rows: Vec<ResultRow> = (number * rows..(number + 1) * rows)
-        .map(|sequence| {
-            let result = result(sequence, Outcome::Reply, answer(1_000_000, "192.0.2.4"));
-            keys.row(121, &result)
-        })
-        .collect();
-    Batch {
-        token: format!("{}-{run}-{number}", SOURCE.id),
+    let rows = (number * rows..(number + 1) * rows).map(|sequence| {
+        let result = result(sequence, Outcome::Reply, answer(1_000_000, "192.0.2.4"));
+        keys.row(121, &result)
+    });
+    chunk_of(rows.collect())
+}
+
+/// A chunk of any rows, which came when they were due.
+pub(crate) fn chunk_of(rows: Vec<ResultRow>) -> RowChunk {
+    let due = || rows.iter().map(|row| row.time_due);
+    let ends = |row: &&ResultRow| row.outcome <= Outcome::SendFailed as i8;
+    RowChunk {
+        from_ns: due().min().expect("rows"),
+        until_ns: due().max().expect("rows"),
+        probes: rows.iter().filter(ends).count() as u64,
         rows,
     }
 }
@@ -303,7 +311,8 @@ impl Server {
             choice: StoreChoice::Url(format!("http://{user}@127.0.0.1:{port}/{database}")),
             port: None,
             password_file: Some(self.home.0.join("password")),
-            data_dir: self.home.0.join("unused"),
+            data_dir: self.home.0.join("data"),
+            spool: SpoolOptions::default(),
         }
     }
 

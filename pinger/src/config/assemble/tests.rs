@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::config::{
-    Family, ProbeSettings, Text, destinations_of_list, settings_of_file, show_duration,
+    Family, ProbeSettings, SpoolDrop, SpoolPlace, SpoolSync, Text, destinations_of_list,
+    settings_of_file, show_duration,
 };
 use crate::destination::{self, ProtocolName};
 
@@ -80,6 +81,13 @@ fn silence_means_the_defaults() {
             port: None,
             password_file: None,
             data_dir: "/var/lib/pinger".into(),
+            spool: SpoolOptions {
+                place: SpoolPlace::Disk,
+                bytes_max: 10 << 30,
+                age_max_ns: 7 * 86_400_000_000_000,
+                drop: SpoolDrop::Oldest,
+                sync: SpoolSync::Batch,
+            },
         },
         format: Format::Plain,
         picture: None,
@@ -147,7 +155,9 @@ fn every_setting_of_the_file_arrives() {
          format = \"json\"\nbatch = 8\ncpu = 2\nverify = false\nkernel_log = true\n\
          destinations = [\"a.example\"]\n\
          [source]\nid = 1\nlocation = 2\nhost = 3\nsourceid = 4\n\
-         [store]\nto = \"http://db:8123\"\nport = 9\npassword_file = \"/p\"\ndata_dir = \"/d\"\n",
+         [store]\nto = \"http://db:8123\"\nport = 9\npassword_file = \"/p\"\ndata_dir = \"/d\"\n\
+         spool = \"memory\"\nspool_size = \"500MB\"\nspool_age = \"2h\"\n\
+         spool_drop = \"newest\"\nspool_sync = \"chunk\"\n",
     );
     let options = run(&Settings::default(), &file).unwrap();
     assert_eq!(options.interface.as_deref(), Some("eth7"));
@@ -174,6 +184,13 @@ fn every_setting_of_the_file_arrives() {
         port: Some(9),
         password_file: Some("/p".into()),
         data_dir: "/d".into(),
+        spool: SpoolOptions {
+            place: SpoolPlace::Memory,
+            bytes_max: 500_000_000,
+            age_max_ns: 7_200_000_000_000,
+            drop: SpoolDrop::Newest,
+            sync: SpoolSync::Chunk,
+        },
     };
     assert_eq!(options.store, store);
 }

@@ -96,6 +96,23 @@ fn so_do_mistakes_in_choices_and_tables() {
         &[("p.toml:2:8: store.port: 0 is too small", "1 to 65,535")],
     );
     check(
+        "[store]\nspool_size = 10\nspool_age = 7\nspool_drop = \"old\"",
+        &[
+            (
+                "p.toml:2:14: store.spool_size: 10 has no unit",
+                "spool_size = \"10GiB\" or spool_size = \"10MiB\"",
+            ),
+            (
+                "p.toml:3:13: store.spool_age: 7 has no unit",
+                "spool_age = \"7s\"",
+            ),
+            (
+                "p.toml:4:14: store.spool_drop: \"old\" is not",
+                "oldest, newest",
+            ),
+        ],
+    );
+    check(
         "[source]\nid = -1",
         &[("p.toml:2:6: source.id: \"-1\"", "0 to 4,294,967,295")],
     );

@@ -1,4 +1,6 @@
-//! Reads ClickHouse's error messages, and decides which failed insert is worth another try.
+//! Reads ClickHouse's error messages.
+
+pub(crate) use super::verdict::Verdict;
 
 /// An error that a ClickHouse server sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,46 +13,6 @@ pub(crate) struct ServerFault {
 
 /// A foreign answer longer than this is a page, of which nobody wants to read more, bytes.
 const QUOTED_MAX: usize = 120;
-
-/// What to do with a batch that could not be inserted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The trouble may pass: try the same batch again.
-    Retry(String),
-    /// The server will never take these rows.
-    Refused(String),
-}
-
-/// Codes that say the rows or the statement are wrong. Everything else may pass, also what an
-/// operator has to mend (a password, a full disk, a missing table), and is tried again.
-const REFUSED: &[u32] = &[
-    6,   // CANNOT_PARSE_TEXT
-    8,   // THERE_IS_NO_COLUMN
-    10,  // NOT_FOUND_COLUMN_IN_BLOCK
-    16,  // NO_SUCH_COLUMN_IN_TABLE
-    20,  // NUMBER_OF_COLUMNS_DOESNT_MATCH
-    26,  // CANNOT_PARSE_QUOTED_STRING
-    27,  // CANNOT_PARSE_INPUT_ASSERTION_FAILED
-    33,  // CANNOT_READ_ALL_DATA
-    38,  // CANNOT_PARSE_DATE
-    41,  // CANNOT_PARSE_DATETIME
-    43,  // ILLEGAL_TYPE_OF_ARGUMENT
-    44,  // ILLEGAL_COLUMN
-    47,  // UNKNOWN_IDENTIFIER
-    53,  // TYPE_MISMATCH
-    62,  // SYNTAX_ERROR
-    69,  // ARGUMENT_OUT_OF_BOUND
-    70,  // CANNOT_CONVERT_TYPE
-    72,  // CANNOT_PARSE_NUMBER
-    117, // INCORRECT_DATA
-    131, // TOO_LARGE_STRING_SIZE
-    271, // CANNOT_DECOMPRESS
-    321, // VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
-    349, // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
-    432, // UNKNOWN_CODEC
-    469, // VIOLATED_CONSTRAINT
-    691, // UNKNOWN_ELEMENT_OF_ENUM
-];
 
 impl ServerFault {
     /// The server's part of a client error; `None` if the server did not say anything.
@@ -97,7 +59,7 @@ impl ServerFault {
     }
 
     /// The message, or what it is where that is a whole page.
-    fn worth_quoting(self) -> String {
+    pub(super) fn worth_quoting(self) -> String {
         if self.message.len() <= QUOTED_MAX && !self.message.contains('<') {
             return self.message;
         }
@@ -127,22 +89,6 @@ impl ServerFault {
     }
 }
 
-impl Verdict {
-    /// What a failed insert calls for.
-    pub(crate) fn of(error: &clickhouse::error::Error) -> Self {
-        use clickhouse::error::Error;
-        match (ServerFault::of(error), error) {
-            (Some(fault), _) if REFUSED.contains(&fault.code) => Self::Refused(fault.message),
-            (Some(fault), _) => Self::Retry(fault.worth_quoting()),
-            (None, Error::Network(_) | Error::TimedOut | Error::Other(_)) => {
-                Self::Retry(root(error))
-            }
-            // The client could not even write the row down.
-            (None, _) => Self::Refused(error.to_string()),
-        }
-    }
-}
-
 /// The innermost cause of a client error: "connection refused" rather than "network error".
 pub(crate) fn root(error: &clickhouse::error::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
@@ -154,13 +100,7 @@ pub(crate) fn root(error: &clickhouse::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clickhouse::error::Error;
-
     use super::*;
-
-    fn bad(text: &str) -> Error {
-        Error::BadResponse(text.to_owned())
-    }
 
     #[test]
     fn a_server_error_is_read() {
@@ -207,45 +147,6 @@ mod tests {
         let own = ServerFault::parse("Code: 60. DB::Exception: a < b (UNKNOWN_TABLE)");
         assert!(!own.is_foreign());
         assert_eq!(own.worth_quoting(), "a < b (UNKNOWN_TABLE)");
-    }
-
-    #[test]
-    fn only_wrong_rows_are_refused() {
-        for (error, refused) in [
-            (
-                bad("Code: 252. DB::Exception: Too many parts. (TOO_MANY_PARTS)"),
-                false,
-            ),
-            (
-                bad("Code: 241. DB::Exception: memory limit (MEMORY_LIMIT_EXCEEDED)"),
-                false,
-            ),
-            (
-                bad("Code: 243. DB::Exception: no space (NOT_ENOUGH_SPACE)"),
-                false,
-            ),
-            (
-                bad("Code: 516. DB::Exception: password (AUTHENTICATION_FAILED)"),
-                false,
-            ),
-            (
-                bad("Code: 60. DB::Exception: no table (UNKNOWN_TABLE)"),
-                false,
-            ),
-            (bad("503 Service Unavailable"), false),
-            (Error::TimedOut, false),
-            (Error::Network("connection refused".into()), false),
-            (bad("Code: 33. DB::Exception: Cannot read all data"), true),
-            (bad("Code: 117. DB::Exception: Expected end of line"), true),
-            (
-                bad("Code: 691. DB::Exception: Unknown element for enum"),
-                true,
-            ),
-            (Error::SequenceMustHaveLength, true),
-        ] {
-            let verdict = Verdict::of(&error);
-            assert_eq!(matches!(verdict, Verdict::Refused(_)), refused, "{error:?}");
-        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, exit};
 
-use super::Files;
 use super::find::Program;
+use super::plan::Files;
 
 /// How much more willingly than others the engine gives way for a CPU: the sender must be on
 /// time, the engine need not.

@@ -68,7 +68,8 @@ pub(super) struct Settings<'a> {
 }
 
 impl Settings<'_> {
-    /// The file. The library's engine ignores what it is told by arguments instead (listening,
+    /// The file. The port is one that pinger holds, see [`HeldPort`](super::port::HeldPort), and
+    /// the engine shares. The library's engine ignores what it is told by arguments instead (listening,
     /// paths); a `clickhouse server` needs it all.
     pub(super) fn xml(&self) -> String {
         let data = escape(&self.data.to_string_lossy());
@@ -78,6 +79,7 @@ impl Settings<'_> {
             "<clickhouse>\n\
              <listen_host>127.0.0.1</listen_host>\n\
              <http_port>{port}</http_port>\n\
+             <listen_reuse_port>1</listen_reuse_port>\n\
              <path>{data}/</path>\n\
              <tmp_path>{data}/tmp/</tmp_path>\n\
              <user_files_path>{data}/user_files/</user_files_path>\n\

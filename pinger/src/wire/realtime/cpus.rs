@@ -1,9 +1,9 @@
 //! Which CPU the sender gets, and who keeps off it.
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::mem;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,13 +11,10 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::check;
+use crate::wire::run_dir;
 
 /// CPUs that a set can name; the kernel's own limit is 8192.
 const CPUS_MAX: usize = 8192;
-
-/// Where the files stand whose locks say which CPU has a sender already. Only root writes there;
-/// xtask's record of the lab is its neighbour.
-const CLAIMS: &str = "/run/pinger";
 
 /// How long a claimed CPU is waited for: a pinger that was killed holds its lock until the kernel
 /// has taken its memory apart.
@@ -25,9 +22,6 @@ const CLAIM_WAIT: Duration = Duration::from_millis(500);
 
 /// Between two tries to claim a CPU.
 const CLAIM_LOOK: Duration = Duration::from_millis(10);
-
-/// How often a claim is tried whose directory vanishes: the lab removes it when it goes.
-const CLAIM_OPENS_MAX: u32 = 3;
 
 /// The CPU that was asked for cannot be had.
 #[derive(Debug, Error)]
@@ -81,7 +75,7 @@ pub fn choose_cpu(wanted: Option<usize>) -> Result<SenderCpu, NoSuchCpu> {
         Some(cpu) => vec![cpu],
         None => allowed.iter().skip(1).rev().copied().collect(),
     };
-    let claimed = claim_one(Path::new(CLAIMS), &candidates, CLAIM_WAIT);
+    let claimed = claim_one(Path::new(run_dir::DIRECTORY), &candidates, CLAIM_WAIT);
     let shared = wanted.map_or(SenderCpu::Any, SenderCpu::Shared);
     Ok(claimed.map_or(shared, SenderCpu::Own))
 }
@@ -98,7 +92,7 @@ fn claim_one(claims: &Path, candidates: &[usize], patience: Duration) -> Option<
     }
 }
 
-/// Whether the CPU is ours from now on, as far as other pingers are concerned: a lock that goes
+/// Whether the CPU is ours from now on, as far as other pingers are concerned: a file's lock, that goes
 /// with the process, however it ends. Where no lock can be had, nobody is asked.
 fn claim(claims: &Path, cpu: usize) -> bool {
     let Ok(file) = open_claim(claims, cpu) else {
@@ -113,25 +107,9 @@ fn claim(claims: &Path, cpu: usize) -> bool {
 }
 
 fn open_claim(claims: &Path, cpu: usize) -> io::Result<File> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match DirBuilder::new().mode(0o755).create(claims) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let opened = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(claims.join(format!("cpu-{cpu}")));
-        match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < CLAIM_OPENS_MAX => {}
-            opened => return opened,
-        }
-    }
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o644);
+    run_dir::open(claims, &format!("cpu-{cpu}"), &mut options)
 }
 
 /// Numbers in ascending order as `0-3, 6`.
