@@ -3,6 +3,7 @@
 -- pinger inserts results into `incoming`, which keeps nothing: the materialized views below write
 -- each block into `results` and into the rollups. A block that is sent again under its token
 -- changes none of them, if the insert sets deduplicate_blocks_in_dependent_materialized_views=1.
+-- The views write with the rights of whoever applied this: who inserts need not read anything.
 -- With optimize_on_insert=0 it is not merged once more before it is written: the views have
 -- grouped it already, and that takes half the time of an insert.
 
@@ -36,7 +37,8 @@ CREATE TABLE IF NOT EXISTS incoming
 ENGINE = Null
 COMMENT 'Where pinger inserts results; keeps nothing, its views fill results and the rollups';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_results TO results AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_results TO results
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT
     run, source, destination, sequence, time_due, lag, rtt, outcome, answer, address, rsite, rhost,
     rtype, rcode, rid, rseq, ttl, hops, hop_limit, traffic_class, datamatch, mismatch_at
@@ -175,13 +177,15 @@ TTL toDateTime(time_due) + INTERVAL 7 DAY
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000
 COMMENT 'Probes that no reply came to, traces left out; for seven days, as results';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_misses TO misses AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_misses TO misses
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT run, source, destination, sequence, time_due, outcome
 FROM incoming
 WHERE hops = 0 AND outcome IN ('error', 'lost', 'send_failed')
 COMMENT 'Probes that no reply came to';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_minute TO results_minute AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_minute TO results_minute
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT
     toStartOfMinute(time_due) AS minute,
     source,
@@ -207,7 +211,8 @@ WHERE hops = 0
 GROUP BY minute, source, destination
 COMMENT 'Adds results up per minute';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS results_minute_to_hour TO results_hour AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS results_minute_to_hour TO results_hour
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT
     toStartOfHour(minute) AS hour,
     source,
@@ -232,7 +237,8 @@ FROM results_minute AS m
 GROUP BY hour, source, destination
 COMMENT 'Adds minutes up per hour';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_rtt_minute TO rtt_minute AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_rtt_minute TO rtt_minute
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT
     toStartOfMinute(time_due) AS minute,
     source,
@@ -244,7 +250,8 @@ WHERE hops = 0 AND outcome = 'reply' AND rtt IS NOT NULL
 GROUP BY minute, source, destination, bucket
 COMMENT 'Sorts round trips into buckets';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS rtt_minute_to_hour TO rtt_hour AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS rtt_minute_to_hour TO rtt_hour
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT toStartOfHour(minute) AS hour, source, destination, bucket, sum(m.count) AS count
 FROM rtt_minute AS m
 GROUP BY hour, source, destination, bucket

@@ -5,6 +5,7 @@
 //! it has them, and counts of what became of them. Rows that cannot be kept are counted as dropped
 //! and told by a gap, never passed over in silence.
 
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -168,7 +169,7 @@ struct Found {
 async fn find(session: &Session, options: &StoreOptions) -> Result<Found, StoreError> {
     let connection = session.connection();
     if session.is_embedded() {
-        schema::apply(connection, Company::Alone, &mut |_| ()).await?;
+        schema::apply(connection, Company::Alone, &mut tell).await?;
     } else if let Err(error) = schema::check(connection).await {
         let StoreError::Unreachable { url, reason } = error else {
             return Err(error);
@@ -192,6 +193,12 @@ async fn find(session: &Session, options: &StoreOptions) -> Result<Found, StoreE
         description,
         away: None,
     })
+}
+
+/// An upgrade of the embedded store may take long, and there is no view yet to say so.
+fn tell(text: &str) {
+    // A closed stderr leaves nobody to tell.
+    let _ = writeln!(io::stderr(), "pinger: schema: {text}");
 }
 
 fn registration(

@@ -223,22 +223,46 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
+/// Words that stand before JOIN or IN and belong to it.
+const KINDS: [&str; 11] = [
+    "LEFT", "RIGHT", "FULL", "INNER", "CROSS", "ANY", "ALL", "ASOF", "SEMI", "ANTI", "NOT",
+];
+
 /// A view that joins what all shards have with what all shards have: the server that is asked
-/// collects the right side once. A single server takes the word and does nothing about it.
+/// collects the right side once, for each JOIN and for each IN with a query.
 fn global(view: &str) -> String {
-    let mut view = view.to_owned();
-    for (plain, global) in [
-        ("LEFT ANY JOIN", "GLOBAL LEFT ANY JOIN"),
-        ("LEFT JOIN", "GLOBAL LEFT JOIN"),
-        ("INNER JOIN", "GLOBAL INNER JOIN"),
-        (" IN\n", " GLOBAL IN\n"),
-        (" IN (\n", " GLOBAL IN (\n"),
-        (" IN (SELECT", " GLOBAL IN (SELECT"),
-    ] {
-        view = view.replace(plain, global);
+    let pieces = pieces(view);
+    let mut done: Vec<&str> = Vec::with_capacity(pieces.len() + 16);
+    for (index, piece) in pieces.iter().enumerate() {
+        if *piece == "JOIN" || *piece == "IN" && is_query(&pieces[index + 1..]) {
+            let mut at = done.len();
+            while at >= 2 && KINDS.contains(&done[at - 2]) {
+                at -= 2;
+            }
+            if at < 2 || done[at - 2] != "GLOBAL" {
+                done.insert(at, "GLOBAL ");
+            }
+        }
+        done.push(piece);
     }
-    view.replace("GLOBAL GLOBAL", "GLOBAL")
-        .replace("NOT GLOBAL", "GLOBAL NOT")
+    done.concat()
+}
+
+/// A text as words and what stands between them, by turns.
+fn pieces(mut text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    while let Some(first) = text.chars().next() {
+        let is_other = |c: char| is_word(c) != is_word(first);
+        let (piece, rest) = text.split_at(text.find(is_other).unwrap_or(text.len()));
+        pieces.push(piece);
+        text = rest;
+    }
+    pieces
+}
+
+/// Whether a query in brackets comes next.
+fn is_query(pieces: &[&str]) -> bool {
+    matches!(pieces, [bracket, "SELECT" | "WITH", ..] if bracket.trim() == "(")
 }
 
 /// The record of a migration, written before the server answers.
@@ -338,6 +362,27 @@ mod tests {
                  FROM a GLOBAL LEFT ANY JOIN b WHERE c GLOBAL IN\n(SELECT 1)",
             ],
         );
+    }
+
+    #[test]
+    fn every_join_and_query_is_global_once() {
+        for (view, expected) in [
+            ("a ASOF LEFT JOIN b", "a GLOBAL ASOF LEFT JOIN b"),
+            ("a\nLEFT ANY JOIN\n(b)", "a\nGLOBAL LEFT ANY JOIN\n(b)"),
+            ("a GLOBAL JOIN b JOIN c", "a GLOBAL JOIN b GLOBAL JOIN c"),
+            (
+                "a NOT IN\n (\n SELECT 1)",
+                "a GLOBAL NOT IN\n (\n SELECT 1)",
+            ),
+            (
+                "a IN ('x') AND b IN (SELECT 1)",
+                "a IN ('x') AND b GLOBAL IN (SELECT 1)",
+            ),
+            ("INNER", "INNER"),
+            ("JOIN", "GLOBAL JOIN"),
+        ] {
+            assert_eq!(global(view), expected);
+        }
     }
 
     #[test]
