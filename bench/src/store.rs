@@ -182,7 +182,6 @@ fn adopted(bench: &Bench) -> Result<Vec<Figure>> {
     let mut feed = Feed::new(database.store(), SOURCE, run_ns, Distance::Far);
     let stopped = Stopped::new(engine()?)?;
     feed.steady(LEFT_RATE, AWAY, |_| false);
-    feed.flush();
     let fed = feed.fed() as f64;
     drop(feed);
     let (directory, rows) = database.close(CLOSE_LIMIT);
