@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clickhouse::Client;
 use pinger::config::{Source, SpoolOptions, StoreChoice, StoreOptions};
 use pinger::destination::Destination;
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use crate::bench::DataDir;
+use crate::process;
 
 /// How long background merges may take to come to rest.
 const MERGES_LIMIT: Duration = Duration::from_secs(300);
@@ -161,6 +162,20 @@ impl Database {
     /// The store that keeps the engine running.
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The engine's process: our one child.
+    ///
+    /// # Errors
+    /// There is none, or another one too.
+    pub(crate) fn engine(&self) -> Result<libc::pid_t> {
+        let all = process::children("self")?;
+        let found = all.len();
+        ensure!(
+            found == 1,
+            "there are {found} processes where the engine should be"
+        );
+        Ok(all[0])
     }
 
     /// Closes the store, which ends the engine, and gives its directory and what became of the

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use pinger::destination::{Destination, FlowIndex, Protocol};
 use pinger::result::{Answer, Outcome, ProbeResult};
-use pinger::rows::{Batcher, RowKeys};
-use pinger::store::{BatchSender, Store};
+use pinger::rows::{Chunker, RowKeys};
+use pinger::store::{ChunkSender, Store};
 use pinger_ebpf::layout::AnswerKind;
 
 const DESTINATIONS: u64 = 1000;
@@ -15,6 +15,8 @@ const INTERVAL_NS: u64 = 100_000_000;
 /// Rows that wait while feeding as fast as the store takes them: enough that neither side ever
 /// waits for the other, and little enough to stay in memory.
 const WAITING_MAX: u64 = 1_000_000;
+/// Rows of a chunk while feeding so: those of 25 ms at 700,000 a second.
+const CHUNK_ROWS: u64 = 17_500;
 /// How often a full store is asked.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -31,8 +33,8 @@ pub(crate) enum Distance {
 pub(crate) struct Feed {
     destinations: Vec<Destination>,
     keys: RowKeys,
-    batcher: Batcher,
-    sender: BatchSender,
+    chunker: Chunker,
+    sender: ChunkSender,
     random: Random,
     distance: Distance,
     next: u64,
@@ -56,7 +58,7 @@ impl Feed {
         Self {
             destinations: destinations(),
             keys,
-            batcher: Batcher::new(&keys),
+            chunker: Chunker::new(),
             sender: store.sender(),
             random: Random(42),
             distance,
@@ -66,8 +68,11 @@ impl Feed {
 
     /// Feeds so many rows as fast as the store takes them, and waits until it has them all.
     pub(crate) fn flat_out(&mut self, rows: u64) {
-        for _ in 0..rows {
-            if self.push() {
+        for number in 1..=rows {
+            // A clock that stands still: chunks are cut by number.
+            self.push(0);
+            if number.is_multiple_of(CHUNK_ROWS) {
+                self.flush();
                 self.wait_for(WAITING_MAX);
             }
         }
@@ -84,12 +89,14 @@ impl Feed {
     ) {
         let (began, first) = (Instant::now(), self.next);
         while began.elapsed() < time && !enough(self) {
-            let due = began.elapsed().as_micros() as u64 * rows_per_second / 1_000_000;
+            let elapsed = began.elapsed();
+            let due = elapsed.as_micros() as u64 * rows_per_second / 1_000_000;
             while self.next - first < due {
-                self.push();
+                self.push(elapsed.as_nanos() as u64);
             }
             std::thread::sleep(LOOK);
         }
+        self.flush();
     }
 
     /// Rows made so far.
@@ -107,10 +114,10 @@ impl Feed {
         self.sender.counts().dropped
     }
 
-    /// Gives the rows that have not filled a batch yet.
-    pub(crate) fn flush(&mut self) {
-        if let Some(batch) = self.batcher.flush() {
-            self.sender.offer(batch);
+    /// Gives the rows that have not filled a chunk yet.
+    fn flush(&mut self) {
+        if let Some(chunk) = self.chunker.flush(self.keys.wall_offset_ns) {
+            self.sender.offer(chunk);
         }
     }
 
@@ -120,19 +127,15 @@ impl Feed {
         }
     }
 
-    /// Makes the next row; says whether rows went to the store.
-    fn push(&mut self) -> bool {
+    /// Makes the next row, at this moment.
+    fn push(&mut self, now_ns: u64) {
         let result = result(self.next, self.distance, &mut self.random);
         let destination = &self.destinations[(self.next % DESTINATIONS) as usize];
         self.next += 1;
-        // A clock that stands still: rows go by number.
         let row = self.keys.row(destination.id, &result);
-        match self.batcher.push(0, row) {
-            Some(batch) => {
-                self.sender.offer(batch);
-                true
-            }
-            None => false,
+        let offset_ns = self.keys.wall_offset_ns;
+        if let Some(chunk) = self.chunker.push(now_ns, offset_ns, row) {
+            self.sender.offer(chunk);
         }
     }
 }
@@ -174,6 +177,12 @@ fn result(number: u64, distance: Distance, random: &mut Random) -> ProbeResult {
         hops: 0,
         due_ns,
         tx_ns: due_ns + 120 + random.below(160),
+        jitter_ns: if lost {
+            0
+        } else {
+            rtt_ns / 64 + random.below(rtt_ns / 256)
+        },
+        hop_limit_changed: false,
         outcome: if lost { Outcome::Lost } else { Outcome::Reply },
         answer: (!lost).then(|| Answer {
             rtt_ns: Some(rtt_ns),

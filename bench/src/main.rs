@@ -13,6 +13,7 @@ mod fping;
 mod generate;
 mod machine;
 mod measure;
+mod outage;
 mod pacing;
 mod process;
 mod program;
@@ -46,6 +47,7 @@ fn tables(rows: u64) -> Vec<Table> {
         trace::table(),
         program::table(),
         store::table(),
+        outage::table(),
         queries::table(rows),
     ]
 }

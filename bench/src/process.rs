@@ -1,15 +1,20 @@
-//! Processes from outside: the CPU that they and their threads have used, our children, and
+//! Processes from outside: the CPU that they and their threads have used, their children, and
 //! signals to one of them.
 
 use std::fs;
-use std::mem;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 /// Clock ticks a second in `/proc`: `sysconf(_SC_CLK_TCK)` is this on every Linux that pinger runs
 /// on.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// The longest that a process may take to stand still.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Seconds of CPU that a process, or a thread by its path below `/proc`, has used.
 ///
@@ -40,13 +45,14 @@ pub(crate) fn other_threads_cpu_s() -> Result<f64> {
     Ok(cpu_s("self")? - cpu_s("thread-self")?)
 }
 
-/// Our child processes.
+/// The children of a process: `self`, or its id.
 ///
 /// # Errors
-/// `/proc` cannot be read.
-pub(crate) fn children() -> Result<Vec<libc::pid_t>> {
+/// It is gone.
+pub(crate) fn children(process: &str) -> Result<Vec<libc::pid_t>> {
     let mut all = Vec::new();
-    let tasks = fs::read_dir("/proc/self/task").context("cannot read /proc/self/task")?;
+    let path = Path::new("/proc").join(process).join("task");
+    let tasks = fs::read_dir(&path).with_context(|| format!("cannot read {path:?}"))?;
     for task in tasks.flatten() {
         // A thread that has ended since has no children any more.
         let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
@@ -57,33 +63,36 @@ pub(crate) fn children() -> Result<Vec<libc::pid_t>> {
     Ok(all)
 }
 
-/// A child process that stands still; it goes on when this is dropped.
+/// A process that stands still; it goes on when this is dropped.
 pub(crate) struct Stopped(libc::pid_t);
 
 impl Stopped {
     /// Stops it, and waits until it stands.
     ///
     /// # Errors
-    /// It is gone.
-    pub(crate) fn new(child: libc::pid_t) -> Result<Self> {
+    /// It is gone, or does not stop.
+    pub(crate) fn new(pid: libc::pid_t) -> Result<Self> {
         // SAFETY: kill takes numbers only.
-        let result = unsafe { libc::kill(child, libc::SIGSTOP) };
-        ensure!(result == 0, "cannot stop process {child}: it has ended");
-        let stopped = Self(child);
-        let id = libc::id_t::try_from(child).context("a process id is never negative")?;
-        let how = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
-        // SAFETY: zeroes are a value of this struct, the kernel writes one, and WNOWAIT leaves the
-        // child as it is for whoever waits for its end.
-        let result = unsafe {
-            let mut info: libc::siginfo_t = mem::zeroed();
-            libc::waitid(libc::P_PID, id, &raw mut info, how)
-        };
-        ensure!(
-            result == 0,
-            "cannot wait for process {child}: it is no child of ours"
-        );
+        let result = unsafe { libc::kill(pid, libc::SIGSTOP) };
+        ensure!(result == 0, "cannot stop process {pid}: it has ended");
+        let stopped = Self(pid);
+        let deadline = Instant::now() + STOP_LIMIT;
+        while state(pid)? != 'T' {
+            ensure!(Instant::now() < deadline, "process {pid} does not stop");
+            thread::sleep(LOOK);
+        }
         Ok(stopped)
     }
+}
+
+/// The state of a process: a letter of proc_pid_stat(5).
+fn state(pid: libc::pid_t) -> Result<char> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let rest = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    rest.with_context(|| format!("{path} is not as proc_pid_stat(5) says"))
 }
 
 impl Drop for Stopped {
@@ -111,15 +120,11 @@ mod tests {
     fn a_child_stands_still_until_dropped() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = libc::pid_t::try_from(child.id()).unwrap();
-        assert!(children().unwrap().contains(&pid));
-        let state = || {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-            stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
-        };
+        assert!(children("self").unwrap().contains(&pid));
         let stopped = Stopped::new(pid).unwrap();
-        assert_eq!(state(), 'T');
+        assert_eq!(state(pid).unwrap(), 'T');
         drop(stopped);
-        assert_ne!(state(), 'T');
+        assert_ne!(state(pid).unwrap(), 'T');
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -49,17 +49,24 @@ impl Goal {
 /// The queries in the order of the page: the file's name, and its goal.
 const QUERIES: &[(&str, Goal)] = &[
     ("worst_now", Goal::Dashboard),
-    ("last_results", Goal::Dashboard),
     ("per_minute", Goal::Dashboard),
+    ("loss_and_rtt", Goal::Dashboard),
+    ("heat_map", Goal::Dashboard),
+    ("quantiles", Goal::Question),
     ("outages", Goal::Question),
-    ("who_answered", Goal::Dashboard),
-    ("paths", Goal::Dashboard),
+    ("slo_burn", Goal::Question),
+    ("compare_sources", Goal::Question),
+    ("paths", Goal::Question),
     ("path_changes", Goal::Question),
     ("hops", Goal::Question),
-    ("hop_changes", Goal::Dashboard),
+    ("hop_changes", Goal::Question),
+    ("who_answered", Goal::Dashboard),
+    ("last_results", Goal::Dashboard),
     ("own_lateness", Goal::Dashboard),
     ("runs", Goal::Question),
+    ("gaps", Goal::Question),
     ("disk", Goal::Question),
+    ("disk_columns", Goal::Question),
 ];
 
 /// What all cases share: the database, made when the first one runs.

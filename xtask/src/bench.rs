@@ -9,7 +9,7 @@ use crate::signals::Held;
 use crate::{build, process, setup};
 
 /// The tables that there are, in the order in which they are measured.
-pub const TABLES: [&str; 8] = [
+pub const TABLES: [&str; 9] = [
     "rate",
     "pacing",
     "protocols",
@@ -17,6 +17,7 @@ pub const TABLES: [&str; 8] = [
     "trace",
     "program",
     "store",
+    "outage",
     "queries",
 ];
 
