@@ -41,35 +41,52 @@ const DRAIN_STEPS: u32 = 20_000;
 
 /// What a run did, whatever became of it.
 #[derive(Debug, Default)]
-pub struct Truth {
+struct Truth {
     /// One a row made: whether it ends a probe.
-    pub rows: Vec<bool>,
+    rows: Vec<bool>,
     /// Probes sent.
-    pub sent: u64,
+    sent: u64,
     /// Probes whose row has been made.
-    pub ended: u64,
+    ended: u64,
     /// What is known of it outside of the disk, while it is not closed.
-    pub tally: Option<Tally>,
+    tally: Option<Tally>,
     /// The host lost power before the run was closed: how much is missing cannot be known.
-    pub is_vague: bool,
+    is_vague: bool,
     /// A bit of a file was flipped.
-    pub is_damaged: bool,
+    is_damaged: bool,
     /// [`Spool::end`] has succeeded.
-    pub has_ended: bool,
+    has_ended: bool,
 }
 
 /// What happened in a history, to see that histories are rich.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
+    /// Rows made.
     pub rows: u64,
+    /// Starts of pinger.
     pub lives: u64,
+    /// Lives that were killed.
     pub kills: u64,
+    /// Lives that ended with the host.
     pub power_losses: u64,
+    /// Lives that ended well.
     pub clean_ends: u64,
+    /// Bits flipped on disk.
     pub flips: u64,
-    /// Gaps by reason.
+    /// Gaps by the number of their reason.
     pub gaps: [u64; GapReason::ALL.len() + 1],
-    pub server: server::Seen,
+    /// Inserts of new rows that were acknowledged, or were not but landed.
+    pub written: u64,
+    /// Inserts whose token the server knew.
+    pub repeated: u64,
+    /// Inserts that landed before the connection broke.
+    pub landed_and_broke: u64,
+    /// Tokens noted without the rows.
+    pub burnt: u64,
+    /// Acknowledged inserts whose rows were not there.
+    pub missing: u64,
+    /// Inserts refused for their rows.
+    pub refused: u64,
 }
 
 /// How a life ends.
@@ -94,14 +111,14 @@ struct Life {
 }
 
 /// Everything that outlives a process.
-pub struct World {
+struct World {
     rng: Rng,
     host: Rc<RefCell<Host>>,
-    pub server: Server,
+    server: Server,
     now: Now,
-    pub runs: BTreeMap<u64, Truth>,
+    runs: BTreeMap<u64, Truth>,
     folders: BTreeMap<u64, SimDisk>,
-    pub seen: Seen,
+    seen: Seen,
 }
 
 /// Plays the history of `seed`.
@@ -117,8 +134,16 @@ pub fn play(seed: u64) -> Result<Seen, String> {
     }
     world.drain().map_err(told)?;
     check::runs(&mut world).map_err(told)?;
-    world.seen.server = world.server.seen;
-    Ok(world.seen)
+    let server = world.server.seen;
+    Ok(Seen {
+        written: server.written,
+        repeated: server.repeated,
+        landed_and_broke: server.landed_and_broke,
+        burnt: server.burnt,
+        missing: server.missing,
+        refused: server.refused,
+        ..world.seen
+    })
 }
 
 impl World {
@@ -292,7 +317,7 @@ impl World {
             if let Some(truth) = self.runs.get_mut(run) {
                 truth.tally = None;
                 // Closed by whoever syncs is closed for ever.
-                truth.is_vague |= !is_closed && !(is_noted && spool.is_none());
+                truth.is_vague |= !(is_closed || is_noted && spool.is_none());
             }
         }
     }

@@ -13,63 +13,63 @@ const WINDOW: usize = 50;
 
 /// Probabilities of what may become of an insert.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Trouble {
+pub(super) struct Trouble {
     /// It cannot be reached at all.
-    pub away: bool,
+    pub(super) away: bool,
     /// The rows land and the connection breaks.
-    pub lands_and_breaks: f64,
+    pub(super) lands_and_breaks: f64,
     /// The connection breaks first.
-    pub breaks: f64,
+    pub(super) breaks: f64,
     /// An error that has nothing to do with the rows: HTTP 500, too many parts, read-only.
-    pub error: f64,
+    pub(super) error: f64,
     /// It is killed after it noted the token and before the rows landed.
-    pub burns: f64,
+    pub(super) burns: f64,
 }
 
 /// A gap as the server has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GapRow {
-    pub run: u64,
-    pub from_ns: i64,
-    pub rows: Option<u64>,
-    pub probes: Option<u64>,
-    pub reason: i8,
+pub(super) struct GapRow {
+    pub(super) run: u64,
+    pub(super) from_ns: i64,
+    pub(super) rows: Option<u64>,
+    pub(super) probes: Option<u64>,
+    pub(super) reason: i8,
 }
 
 /// What happened, to see that histories are rich.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
-    pub written: u64,
-    pub repeated: u64,
-    pub landed_and_broke: u64,
-    pub burnt: u64,
-    pub missing: u64,
-    pub refused: u64,
+pub(super) struct Seen {
+    pub(super) written: u64,
+    pub(super) repeated: u64,
+    pub(super) landed_and_broke: u64,
+    pub(super) burnt: u64,
+    pub(super) missing: u64,
+    pub(super) refused: u64,
 }
 
 /// The server.
 #[derive(Debug, Default)]
-pub struct Server {
-    pub trouble: Trouble,
+pub(super) struct Server {
+    pub(super) trouble: Trouble,
     /// Of each run: how often it has the row with this number.
-    pub results: BTreeMap<u64, BTreeMap<u64, u32>>,
-    pub gaps: Vec<GapRow>,
+    pub(super) results: BTreeMap<u64, BTreeMap<u64, u32>>,
+    pub(super) gaps: Vec<GapRow>,
     /// Rows of `runs`.
-    pub runs: BTreeMap<u64, u32>,
+    pub(super) runs: BTreeMap<u64, u32>,
     /// Numbers of rows that it refuses.
-    pub poison: BTreeSet<(u64, u64)>,
+    pub(super) poison: BTreeSet<(u64, u64)>,
     markers: BTreeSet<(u64, u64, i64, i8)>,
     tokens: BTreeMap<&'static str, VecDeque<String>>,
     /// What each token named first; never forgotten.
     contents: BTreeMap<String, Vec<u8>>,
-    pub seen: Seen,
+    pub(super) seen: Seen,
     /// Runs of which a token named two contents, which must never happen.
-    pub two_contents: BTreeMap<u64, String>,
+    pub(super) two_contents: BTreeMap<u64, String>,
 }
 
 impl Server {
     /// What becomes of an insert, told as the sender would tell it.
-    pub fn insert(&mut self, job: &Job, rng: &mut Rng) -> End {
+    pub(super) fn insert(&mut self, job: &Job, rng: &mut Rng) -> End {
         let trouble = self.trouble;
         if trouble.away {
             return End::Retry("connection refused".to_owned());
