@@ -4,6 +4,7 @@
 //! [`Settings`]; the values themselves are checked by [`config::value`](crate::config::value),
 //! as those of the config file are. Reads no file.
 
+mod export;
 mod help;
 mod schema;
 mod trace;
@@ -23,6 +24,7 @@ use crate::config::{
 use crate::destination::{self, ProtocolName, Written};
 use crate::mistake::Mistake;
 
+pub use export::ExportArgs;
 pub use schema::{PrintArgs, RetentionArgs, SchemaAction};
 pub use trace::TraceArgs;
 pub use words::explain;
@@ -68,6 +70,9 @@ pub enum Command {
     /// Ask the store a question in SQL
     #[command(after_help = help::AFTER_SQL)]
     Sql(SqlArgs),
+    /// Write results of a range of time to a Parquet or CSV file
+    #[command(after_help = export::AFTER)]
+    Export(Box<ExportArgs>),
     /// The embedded engine: `pinger run` starts itself with this word.
     #[command(hide = true, disable_help_flag = true)]
     Engine {

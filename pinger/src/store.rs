@@ -27,6 +27,7 @@ mod clickhouse;
 mod disk;
 pub mod embedded;
 mod error;
+pub mod export;
 pub mod schema;
 mod session;
 pub mod sql;
