@@ -101,6 +101,11 @@ impl Generated {
         &self.database
     }
 
+    /// Rows made so far, about.
+    pub(crate) fn stored(&self) -> u64 {
+        self.made * ROUND_ROWS
+    }
+
     /// Rows of the first filling.
     pub(crate) fn rows(&self) -> u64 {
         self.rounds * ROUND_ROWS

@@ -102,7 +102,7 @@ fn run(choice: &Choice) -> Result<()> {
         let rows = measure(&bench, table, choice.runs)?;
         // After each table: what was measured is kept, whatever becomes of the next.
         if let Some(page) = &table.page {
-            page(&rows)?;
+            page()?;
         }
         record.put(table.name, rows, facts);
         record.write(&tables(choice.rows))?;

@@ -88,8 +88,8 @@ pub(crate) struct Table {
     pub(crate) page: Option<Page>,
 }
 
-/// Writes a page from a table's rows.
-pub(crate) type Page = Box<dyn Fn(&[Row]) -> Result<()>>;
+/// Writes a page of what a table's runs left.
+pub(crate) type Page = Box<dyn Fn() -> Result<()>>;
 
 /// A measured figure, as `results.json` holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

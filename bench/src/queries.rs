@@ -13,7 +13,6 @@ use xtask::paths;
 use crate::bench::Bench;
 use crate::generate::Generated;
 use crate::measure::{Case, Figure, Row, Table, Unit};
-use crate::show;
 
 /// The table's name.
 pub(crate) const NAME: &str = "queries";
@@ -96,16 +95,17 @@ pub(crate) fn table(rows: u64) -> Table {
     Table {
         name: NAME,
         about: "How long each query of the [cookbook](../docs/queries.md) takes, from the request \
-            to the last byte of its answer, on a hundred million invented rows that were inserted \
-            as pinger inserts: 1,000 destinations, two sources, 10,000 rows a second up to the \
-            moment of the question. Each question is asked while nothing else is. `goal` is what \
-            it should take at most: 100 ms if it is about the last hour, else a second.",
+            to the last byte of its answer, on a hundred million invented results (`rows stored`) \
+            that were inserted as pinger inserts: 1,000 destinations, two sources, 10,000 rows a \
+            second up to the moment of the question. Nothing else is asked or inserted \
+            meanwhile. `goal` is what it should take at most: 100 ms if it is about the last hour \
+            at most, else a second.",
         cases,
         findings,
-        page: Some(Box::new(move |rows| {
+        page: Some(Box::new(move || {
             let mut shared = shared.borrow_mut();
             let generated = shared.generated.take().context("nothing was measured")?;
-            write_page(&page(rows, &shared.answers, generated.rows())?)
+            write_page(&page(&shared.answers, generated.rows())?)
         })),
     }
 }
@@ -129,6 +129,7 @@ fn run(
         Unit::Nanoseconds.of("time", answer.took.as_nanos() as f64),
         Unit::Nanoseconds.of("goal", goal.time().as_nanos() as f64),
         Unit::Rows.count("rows read", answer.rows_read),
+        Unit::Rows.count("rows stored", generated.stored()),
     ])
 }
 
@@ -164,31 +165,23 @@ fn findings(rows: &[Row]) -> Vec<String> {
     }]
 }
 
-fn page(rows: &[Row], answers: &[String], generated: u64) -> Result<String> {
+fn page(answers: &[String], generated: u64) -> Result<String> {
     let mut page = format!(
         "# Queries\n\nWritten by `cargo xtask bench queries`; do not edit. Each query is a file \
          of [schema/queries](../schema/queries): its first line is the title, the rest is one \
          statement. `pinger sql - < schema/queries/NAME.sql` runs it on your own results.\n\n\
          The answers below are real, the network is invented: {} million rows of 1,000 \
          destinations that two sources probe up to the moment of the question, with loss, \
-         outages, path changes, and a crash of one source. Long answers are cut. Beside each \
-         stands how long it took on the machine of [bench/RESULTS.md](../bench/RESULTS.md), the \
-         median and the extremes of several times, and how many rows the engine read for it.\n",
+         outages, path changes, and a crash of one source. Long answers are cut. How long each \
+         takes stands in [bench/RESULTS.md](../bench/RESULTS.md#queries).\n",
         generated / 1_000_000
     );
     for ((name, _), answer) in QUERIES.iter().zip(answers) {
         let (title, query) = read(name)?;
-        let cell = |metric: &str| {
-            rows.iter()
-                .find(|row| row.case == *name && row.metric == metric)
-                .map_or("–".to_owned(), show::row)
-        };
-        let (time, read) = (cell("time"), cell("rows read"));
         // Writing to a string cannot fail.
         let _ = write!(
             page,
-            "\n## {title}\n\n[`{name}.sql`](../{FOLDER}/{name}.sql): {time}; rows read: {read}.\
-             \n\n```sql\n{query}\n```\n\n```text\n{}```\n",
+            "\n## {title}\n\n[`{name}.sql`](../{FOLDER}/{name}.sql)\n\n```sql\n{query}\n```\n\n```text\n{}```\n",
             cut(answer)
         );
     }
