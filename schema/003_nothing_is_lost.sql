@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS gaps
     until Nullable(DateTime64(9, 'UTC')) COMMENT 'Results after this are there; NULL if that is not known',
     probes Nullable(UInt64) COMMENT 'Probes that were sent and whose result is missing; NULL if not known',
     rows Nullable(UInt64) COMMENT 'Results that are missing, late answers and duplicates included; NULL if not known',
-    reason Enum8('crash' = 1, 'spool_full' = 2, 'too_old' = 3, 'refused' = 4, 'queue_full' = 5, 'corrupt' = 6) COMMENT 'Why',
+    reason Enum8('crash' = 1, 'spool_full' = 2, 'too_old' = 3, 'refused' = 4, 'queue_full' = 5, 'corrupt' = 6, 'interrupted' = 7) COMMENT 'Why',
     detail String COMMENT 'The same in words',
     updated DateTime64(9, 'UTC') DEFAULT now64(9) COMMENT 'When this row was written'
 )

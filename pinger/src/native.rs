@@ -33,7 +33,7 @@ const OUTCOME: &str = "Enum8('reply' = 1, 'error' = 2, 'lost' = 3, 'send_failed'
 const ANSWER: &str = "Enum8('none' = 0, 'echo' = 1, 'datagram' = 2, 'syn_ack' = 3, \
                       'reset' = 4, 'icmp_error' = 5)";
 const REASON: &str = "Enum8('crash' = 1, 'spool_full' = 2, 'too_old' = 3, 'refused' = 4, \
-                      'queue_full' = 5, 'corrupt' = 6)";
+                      'queue_full' = 5, 'corrupt' = 6, 'interrupted' = 7)";
 /// Nanoseconds since 1970.
 pub const TIME: &str = "DateTime64(9, 'UTC')";
 

@@ -89,7 +89,7 @@ impl<D: Disk> Spool<D> {
         segment.is_out = true;
         let (attempt, generation) = (segment.attempts, segment.generation);
         segment.attempts += 1;
-        let (table, rows) = (segment.table, segment.size.rows);
+        let (table, rows, until_ns) = (segment.table, segment.size.rows, segment.until_ns);
         let is_doubtful = segment.is_doubtful;
         Some(Job {
             number,
@@ -98,6 +98,7 @@ impl<D: Disk> Spool<D> {
             attempt,
             is_once_more: generation > 1,
             rows,
+            until_ns,
             body: content,
             is_doubtful,
             markers: contents.markers,
