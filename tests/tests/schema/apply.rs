@@ -1,11 +1,12 @@
 //! Applying: together with others, after others, after the dead.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpStream};
 
 use pinger::store::schema::{self, MIGRATIONS};
 
 use crate::apply_at_once;
-use crate::store_kit::Server;
+use crate::store_kit::{Server, await_that};
 
 #[test]
 fn hosts_that_start_together_migrate_once() {
@@ -62,10 +63,33 @@ fn lock_of_another(server: &Server, database: &str, silent_s: u32) {
     );
 }
 
+/// Statements that run on.
+const LEFT_BEHIND: &str =
+    "SELECT count() FROM system.processes WHERE query_id = 'pinger-migration-7-7' FORMAT TSV";
+
+/// A statement of a migration that goes on for a minute, as a killed pinger would leave it.
+fn statement_of_the_dead(server: &Server, database: &str) -> TcpStream {
+    let sql = "SELECT sleepEachRow(1) FROM numbers(60) SETTINGS max_block_size = 1 FORMAT Null";
+    let mut stream =
+        TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).expect("the server listens");
+    write!(
+        stream,
+        "POST /?user=boss&password=geheim&database={database}&query_id=pinger-migration-7-7 \
+         HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{sql}",
+        sql.len()
+    )
+    .expect("it reads");
+    await_that("the statement runs", || {
+        server.sql_in(database, LEFT_BEHIND) == "1\n"
+    });
+    stream
+}
+
 #[test]
 fn the_lock_of_a_dead_host_is_taken_over_and_that_of_a_living_one_is_not() {
     let server = Server::start();
     lock_of_another(&server, "dead", 61);
+    let left_behind = statement_of_the_dead(&server, "dead");
     let all = apply_at_once(&server, "dead", 3);
     let took = all.iter().flatten().filter(|line| {
         line.contains("took over the lock of pinger 0.0.1 on far, process 7")
@@ -73,6 +97,8 @@ fn the_lock_of_a_dead_host_is_taken_over_and_that_of_a_living_one_is_not() {
     });
     assert_eq!(took.count(), 1, "{all:?}");
     server.assert_migrated_once("dead");
+    assert_eq!(server.sql_in("dead", LEFT_BEHIND), "0\n", "nothing runs on");
+    drop(left_behind);
 
     lock_of_another(&server, "alive", 20);
     let mut waiting = server

@@ -130,6 +130,17 @@ fn each_role_can_do_its_work_and_no_more() {
         let sql = std::fs::read_to_string(file.path()).expect("text");
         server.allows("pinger_reader", &sql);
     }
+    for table in [
+        "results",
+        "per_minute",
+        "per_hour",
+        "outages",
+        "gaps",
+        "runs",
+    ] {
+        let arguments = ["export", "--from", "1h", "--table", table];
+        let _ = said(&server.by("pinger_reader", &arguments));
+    }
     let status = server.by("pinger_reader", &["schema", "status"]);
     let _ = said(&status);
     let told = String::from_utf8_lossy(&status.stdout);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::lock::{BEAT, Lock};
+use super::lock::{BEAT, Lock, MIGRATION};
 use super::{MIGRATIONS, Migration, Say, SchemaError, VERSION, compare, layout, record, recorded};
 use crate::store::StoreError;
 use crate::store::clickhouse::Connection;
@@ -136,7 +136,7 @@ impl Step<'_> {
     /// When the server refuses it, or the lock was lost.
     pub(super) async fn run(&self, sql: &str, say: &mut Say<'_>) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let id = query_id();
+        let id = query_id(self.lock.is_some());
         let mut work = pin!(self.connection.execute_as(sql, &id));
         loop {
             if let Ok(done) = timeout(BEAT, work.as_mut()).await {
@@ -155,13 +155,14 @@ impl Step<'_> {
     }
 }
 
-/// Names a statement, so that its progress can be asked for.
-fn query_id() -> String {
-    format!(
-        "pinger-schema-{}-{}",
-        std::process::id(),
-        super::super::wall_ns()
-    )
+/// Names a statement, so that its progress can be asked for, and its end seen to.
+fn query_id(is_locked: bool) -> String {
+    let kind = if is_locked {
+        MIGRATION
+    } else {
+        "pinger-schema-"
+    };
+    format!("{kind}{}-{}", std::process::id(), super::super::wall_ns())
 }
 
 /// Rows read, and rows to read as far as the server knows.

@@ -28,6 +28,9 @@ const STALE_S: i64 = 60;
 /// How often those who wait look again.
 const POLL: Duration = Duration::from_millis(500);
 
+/// How the ids of statements begin that are run under the lock.
+pub(super) const MIGRATION: &str = "pinger-migration-";
+
 /// Of `TABLE_ALREADY_EXISTS` and `UNKNOWN_TABLE`, ClickHouse's numbers.
 const EXISTS: u32 = 57;
 const UNKNOWN: u32 = 60;
@@ -82,11 +85,13 @@ impl<'a> Lock<'a> {
         loop {
             match connection.execute(&create(&owner, &since)).await {
                 Ok(()) => {
-                    return Ok(Self {
+                    let lock = Self {
                         connection,
                         owner,
                         remains,
-                    });
+                    };
+                    lock.end_leftovers(say).await?;
+                    return Ok(lock);
                 }
                 Err(StoreError::Server { code: EXISTS, .. }) => {}
                 Err(error) => return Err(error),
@@ -113,6 +118,31 @@ impl<'a> Lock<'a> {
                 ));
                 told = Some(holder.owner);
             }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Ends what runs on for a holder that is gone: a server finishes a statement though nobody
+    /// waits for its end, and rows that come in then would be there twice.
+    async fn end_leftovers(&self, say: &mut Say<'_>) -> Result<(), StoreError> {
+        let theirs =
+            format!("query_id LIKE '{MIGRATION}%' AND current_database = currentDatabase()");
+        let mut told = false;
+        loop {
+            // Refused if they are another user's; then they are waited for.
+            let kill = format!("KILL QUERY WHERE {theirs} SYNC FORMAT Null");
+            let _ = self.connection.execute(&kill).await;
+            let count = format!("SELECT count() FROM system.processes WHERE {theirs}");
+            // Who may not see them cannot wait for them either.
+            let left: u64 = self.connection.fetch_one(&count).await.unwrap_or(0);
+            if left == 0 {
+                return Ok(());
+            }
+            if !told {
+                say("waiting for a statement that an earlier pinger left behind on the server");
+                told = true;
+            }
+            self.beat().await?;
             sleep(POLL).await;
         }
     }
