@@ -105,6 +105,8 @@ pub struct Spool<D> {
     /// What the disk has left for us, as far as that is known.
     room_bytes: Option<u64>,
     looked_ns: Option<u64>,
+    /// Since when there is something too old, CLOCK_MONOTONIC nanoseconds.
+    old_since_ns: Option<u64>,
     accepted: u64,
     written: u64,
     dropped: u64,
@@ -126,6 +128,8 @@ struct Segment {
     /// When its first and last results came, wall clock nanoseconds.
     from_ns: i64,
     until_ns: i64,
+    /// When it was begun, CLOCK_MONOTONIC nanoseconds; `None` of an earlier run's.
+    since_ns: Option<u64>,
     /// Of a segment of gaps: what it tells of. It is sent when all that has happened.
     fates: Vec<(u64, Fate)>,
     /// Of a segment of gaps: whether it tells what is missing of the whole run.
@@ -194,6 +198,7 @@ impl<D: Disk> Spool<D> {
             bytes_elsewhere: 0,
             room_bytes: None,
             looked_ns: None,
+            old_since_ns: None,
             accepted: 0,
             written: 0,
             dropped: 0,

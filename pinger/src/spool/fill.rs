@@ -136,8 +136,7 @@ impl<D: Disk> Spool<D> {
     pub(super) fn pour(&mut self, now: Now) {
         while let Some(chunk) = self.waiting.front() {
             // With a segment's first and last bytes.
-            let frame = HEADER_SIZE + 2 * FRAME_SIZE + chunk.markers.len() * MARKER_SIZE;
-            let needed = frame as u64 + chunk.block.bytes.len() as u64;
+            let needed = room_for(chunk);
             if let Err(error) = self.clean() {
                 return self.fail(now, &error);
             }
@@ -327,6 +326,7 @@ impl<D: Disk> Spool<D> {
             Segment {
                 from_ns: open.from_ns,
                 until_ns: open.until_ns,
+                since_ns: Some(open.since_ns).filter(|since_ns| *since_ns > 0),
                 ..Segment::new(Table::Incoming, State::Whole, open.bytes, open.size)
             },
         );
@@ -387,6 +387,12 @@ impl<D: Disk> Spool<D> {
     }
 }
 
+/// How many bytes a chunk takes at most: as if it were a segment of its own.
+pub(super) fn room_for(chunk: &Chunk) -> u64 {
+    let frame = HEADER_SIZE + 2 * FRAME_SIZE + chunk.markers.len() * MARKER_SIZE;
+    frame as u64 + chunk.block.bytes.len() as u64
+}
+
 /// A segment of one block.
 pub(super) fn small_segment(
     header: &Header,
@@ -433,6 +439,7 @@ impl Segment {
             is_size_known: true,
             from_ns: 0,
             until_ns: 0,
+            since_ns: None,
             fates: Vec::new(),
             closes: false,
             is_out: false,

@@ -165,10 +165,11 @@ fn what_fails_is_sent_again_under_its_token_and_later_each_time() {
 fn a_token_without_its_rows_is_given_up() {
     let mut spool = spool(options());
     sealed(&mut spool, at(1), 3);
-    for token in ["7-12-1", "7-12-1-2", "7-12-1-3"] {
-        let job = spool.next(at(1)).expect("a job");
-        assert_eq!(job.token, token);
-        spool.done(at(1), job, End::Missing);
+    for (second, token) in [(1, "7-12-1"), (2, "7-12-1-2"), (3, "7-12-1-3")] {
+        let job = spool.next(at(second)).expect("a job");
+        assert_eq!((job.token.as_str(), job.is_once_more), (token, second > 1));
+        spool.done(at(second), job, End::Missing);
+        assert!(spool.next(at(second)).is_none(), "not at once");
     }
 }
 
@@ -256,9 +257,66 @@ fn what_waits_too_long_is_dropped() {
     sealed(&mut spool, at(40), 3);
     spool.tick(at(61));
     assert_eq!(spool.counts().dropped, 0);
+    // The clock may have jumped: it must be so for a tenth of that time.
     spool.tick(at(63));
+    assert_eq!(spool.counts().dropped, 0);
+    spool.tick(at(69));
     assert_eq!(spool.counts().dropped, 2);
     assert_eq!(gap_segments(&spool), 1);
+}
+
+#[test]
+fn a_wall_clock_that_jumps_costs_nothing() {
+    let options = Options {
+        age_max_ns: 60 * SECOND_NS.cast_signed(),
+        ..options()
+    };
+    let later = |second: u64, years: i64| Now {
+        wall_ns: at(second).wall_ns + years * 365 * 86_400 * SECOND_NS.cast_signed(),
+        ..at(second)
+    };
+    let mut spool = spool(options);
+    sealed(&mut spool, at(1), 2);
+    for second in 2..50 {
+        spool.tick(later(second, 50));
+    }
+    assert_eq!(spool.counts().dropped, 0);
+    // An adopted one has no other clock, so it waits whether the jump stays.
+    let disk = spool.disk_mut().clone();
+    let mut adopted = Spool::adopt(disk, identity(), options, None, at(50)).expect("it is ours");
+    for (second, years) in [(51, 50), (54, 50), (55, 0), (56, 50), (60, 50)] {
+        adopted.tick(later(second, years));
+        assert_eq!(adopted.counts().dropped, 0, "{second}");
+    }
+    adopted.tick(later(63, 50));
+    assert_eq!(adopted.counts().dropped, 2);
+}
+
+#[test]
+fn an_older_spool_gives_way_to_a_newer_one() {
+    let mut old = spool(options());
+    for _ in 0..5 {
+        sealed(&mut old, at(1), 1000);
+    }
+    let held = old.counts().bytes;
+    let mut new = spool(Options {
+        bytes_max: held,
+        ..options()
+    });
+    new.set_bytes_elsewhere(held);
+    let chunk = chunk(at(2), 10, 100);
+    assert!(new.lacks_room(&chunk));
+    assert!(old.give_way(at(2), &chunk));
+    // The smallest part that is enough: one segment of five.
+    assert_eq!(old.counts().dropped, 1000);
+    new.set_bytes_elsewhere(old.counts().bytes);
+    assert!(!new.lacks_room(&chunk));
+    let mut newest = spool(Options {
+        drop: DropPolicy::Newest,
+        ..options()
+    });
+    sealed(&mut newest, at(1), 1000);
+    assert!(!newest.give_way(at(2), &chunk));
 }
 
 #[test]

@@ -146,8 +146,22 @@ impl Spooler {
     fn put(&mut self, chunk: &RowChunk) {
         let rows = chunk.rows.len() as u64;
         self.tell_missed();
-        self.own.spool.put(now(), Chunk::of(chunk));
+        let chunk = Chunk::of(chunk);
+        self.make_way(&chunk);
+        self.own.spool.put(now(), chunk);
         self.counters.queued.fetch_sub(rows, Ordering::AcqRel);
+    }
+
+    /// What earlier runs left is older than anything of this one, and goes first.
+    fn make_way(&mut self, chunk: &Chunk) {
+        while self.own.spool.lacks_room(chunk) {
+            let mut left = self.left.iter_mut();
+            if !left.any(|line| line.spool.give_way(now(), chunk)) {
+                return;
+            }
+            let bytes = self.left.iter().map(|line| line.spool.counts().bytes);
+            self.own.spool.set_bytes_elsewhere(bytes.sum());
+        }
     }
 
     /// Tells the spool of chunks that found no room in the queue.
