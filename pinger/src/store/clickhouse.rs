@@ -1,6 +1,7 @@
 //! One connection to a ClickHouse server over HTTP: statements in, rows or bytes out, and the
 //! server's errors told apart.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const END_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where a server is and who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Address {
     /// Scheme, host and port only.
     pub origin: String,
@@ -89,6 +90,13 @@ impl Address {
             format!("{}@", self.user)
         };
         format!("{scheme}://{user}{rest}/{}", self.database)
+    }
+}
+
+/// Without what is secret, so that no message or log can show it.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Address").field(&self.url()).finish()
     }
 }
 
@@ -403,6 +411,10 @@ impl Connection {
                 code: fault.code,
                 message: fault.message,
             },
+            None if fault::is_of_tls(error) => StoreError::Tls {
+                url,
+                reason: fault::root(error),
+            },
             None => StoreError::Unreachable {
                 url,
                 reason: fault::root(error),
@@ -508,6 +520,16 @@ mod tests {
             );
             assert_eq!(address.url(), shown);
         }
+    }
+
+    #[test]
+    fn an_address_shows_nothing_secret() {
+        let address = Address {
+            password: "geheim".to_owned(),
+            header: Some(("X".to_owned(), "geheim".to_owned())),
+            ..parse("https://u@h/d").expect("a URL")
+        };
+        assert_eq!(format!("{address:?}"), "Address(\"https://u@h:8443/d\")");
     }
 
     #[test]

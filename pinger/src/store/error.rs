@@ -120,6 +120,19 @@ pub enum StoreError {
         /// What the network said.
         reason: String,
     },
+    /// The server cannot prove who it is, or speaks no TLS.
+    #[error(
+        "no safe connection to ClickHouse at {url}: {reason}\n  \
+         let SSL_CERT_FILE name a file with the certificate (PEM) of who issued the server's, or \
+         add that to those which this host trusts; the host in the URL must be a name in the \
+         server's certificate, and the port its HTTPS port (8443 unless changed)"
+    )]
+    Tls {
+        /// The URL, without any password.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Something else answers at the URL.
     #[error(
         "{url} answers{}, but is no ClickHouse\n  \
