@@ -224,6 +224,38 @@ fn rollups_are_exact_after_repeats_restarts_and_merges() {
     store.close(&pinger::stats::Counts::default(), store_kit::PATIENCE);
 }
 
+/// What a killed server leaves: some tables have a block, others do not. Here a view that is away
+/// for a while stands for the table that does not.
+#[test]
+fn a_repeat_completes_what_only_some_tables_have() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(100));
+    let store = open(&home.embedded(), run).expect("the engine starts");
+    home.sql("CREATE TABLE offered AS incoming ENGINE = MergeTree ORDER BY sequence");
+    let mut random = Random(43);
+    let views = [
+        "incoming_to_results",
+        "incoming_to_misses",
+        "incoming_to_minute",
+        "results_minute_to_hour",
+        "incoming_to_rtt_minute",
+        "rtt_minute_to_hour",
+    ];
+    for (number, view) in views.iter().enumerate() {
+        let block = rows(&mut random, 300 * number as u64, 300);
+        insert(&home, "offered", &format!("o{number}"), &block);
+        let token = format!("3-7-{number}");
+        home.sql(&format!("DETACH TABLE {view}"));
+        insert(&home, "incoming", &token, &block);
+        home.sql(&format!("ATTACH TABLE {view}"));
+        for _ in 0..2 {
+            insert(&home, "incoming", &token, &block);
+            assert_exact(&home, view);
+        }
+    }
+    store.close(&pinger::stats::Counts::default(), store_kit::PATIENCE);
+}
+
 /// Round trips at the edges of buckets, and anywhere; in one minute, hour and destination each
 /// hundred of them.
 fn quantile_rows(due_ns: u64) -> String {
