@@ -3,7 +3,9 @@
 --     GRANT pinger_writer TO prober;
 -- The database is `pinger` here; write the one of your --store URL in its place.
 
--- `pinger run`: inserts, and looks which schema is there. It cannot read a result.
+-- `pinger run`: inserts, looks which schema is there, and after a doubtful insert whether its rows
+-- have arrived. It can read what identifies a result, and nothing of what came of it but the
+-- outcome.
 CREATE ROLE IF NOT EXISTS pinger_writer;
 GRANT INSERT ON pinger.incoming TO pinger_writer;
 GRANT INSERT ON pinger.gaps TO pinger_writer;
@@ -11,6 +13,8 @@ GRANT INSERT ON pinger.runs TO pinger_writer;
 GRANT INSERT ON pinger.sources TO pinger_writer;
 GRANT INSERT ON pinger.destinations TO pinger_writer;
 GRANT SELECT ON pinger.schema_migrations TO pinger_writer;
+GRANT SELECT(run, source, destination, sequence, time_due, outcome) ON pinger.results TO pinger_writer;
+GRANT SELECT(run, source, from, reason) ON pinger.gaps TO pinger_writer;
 
 -- `pinger sql`, `pinger export`, `pinger schema status`: reads everything, changes nothing. The
 -- system table is for queries/disk.sql.

@@ -224,7 +224,8 @@ pub struct SpoolArgs {
     /// crash and are sent at the next start; memory: faster [default: disk]
     #[arg(long, value_name = "PLACE", value_parser = spool::place)]
     pub spool: Option<SpoolPlace>,
-    /// The most bytes that wait, 1MiB to 1024TiB [default: 10GiB]
+    /// The most bytes that wait, 1MiB to 1024TiB [default: 10GiB, in memory
+    /// 256MiB]
     #[arg(long, value_name = "BYTES", value_parser = spool::size)]
     pub spool_size: Option<u64>,
     /// The longest that results wait, 1s to 3650d [default: 7d]

@@ -334,6 +334,11 @@ impl<D: Disk> Spool<D> {
         waiting.chain(open).chain(segments).sum()
     }
 
+    /// Rows that wait in memory because the disk does not take them.
+    pub fn unwritten(&self) -> u64 {
+        self.waiting.iter().map(|chunk| chunk.block.rows).sum()
+    }
+
     /// What happened that the user should know, since this was asked last.
     pub fn notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)

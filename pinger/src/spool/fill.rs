@@ -5,7 +5,8 @@ use super::disk::{Disk, DiskError};
 use super::files::{self, State};
 use super::gap::{GapReason, Loss};
 use super::segment::{
-    FRAME_SIZE, Fate, FrameHeader, Header, Kind, MARKER_SIZE, Table, Totals, emit_fates,
+    FRAME_SIZE, Fate, FrameHeader, HEADER_SIZE, Header, Kind, MARKER_SIZE, Marker, Table, Totals,
+    emit_fates,
 };
 use super::{Chunk, DropPolicy, Now, Segment, Spool, SyncPolicy};
 use crate::native::{Block, checksum};
@@ -17,6 +18,9 @@ pub const BATCH_ROWS: u64 = 500_000;
 /// The most bytes of a segment, but for the chunk that filled it: two that are on their way, and
 /// what the connections hold of them, take little memory.
 pub const BATCH_BYTES: u64 = 32 << 20;
+
+/// The fewest segments that a full spool has.
+const PARTS_MIN: u64 = 16;
 
 /// The longest that a segment is filled, so that a table read during a run is no older.
 pub const BATCH_AGE_NS: u64 = 500_000_000;
@@ -131,7 +135,8 @@ impl<D: Disk> Spool<D> {
     /// Writes chunks that wait, as far as disk and limits allow.
     pub(super) fn pour(&mut self, now: Now) {
         while let Some(chunk) = self.waiting.front() {
-            let frame = FRAME_SIZE + chunk.markers.len() * MARKER_SIZE;
+            // With a segment's first and last bytes.
+            let frame = HEADER_SIZE + 2 * FRAME_SIZE + chunk.markers.len() * MARKER_SIZE;
             let needed = frame as u64 + chunk.block.bytes.len() as u64;
             if let Err(error) = self.clean() {
                 return self.fail(now, &error);
@@ -201,7 +206,9 @@ impl<D: Disk> Spool<D> {
         open.totals = header.totals;
         open.from_ns = open.from_ns.min(chunk.from_ns);
         open.until_ns = open.until_ns.max(chunk.until_ns);
-        let is_full = open.size.rows >= BATCH_ROWS || open.bytes >= BATCH_BYTES;
+        // What is dropped is a whole segment: a small spool has small ones.
+        let bytes_max = BATCH_BYTES.min(self.options.bytes_max / PARTS_MIN);
+        let is_full = open.size.rows >= BATCH_ROWS || open.bytes >= bytes_max;
         self.accounted = header.totals;
         self.waiting_bytes -= chunk.block.bytes.len() as u64;
         self.room_bytes = self
@@ -339,7 +346,7 @@ impl<D: Disk> Spool<D> {
             };
             let number = self.take_number();
             let header = self.header(number, table, self.accounted);
-            let bytes = small_segment(&header, &[], &block, now.wall_ns);
+            let bytes = small_segment(&header, &[], &block, &[], now.wall_ns);
             let segment = Segment::new(table, State::Whole, 0, size);
             if let Err(error) = self.write_whole(number, &bytes, segment) {
                 self.small.push_front((table, block));
@@ -385,6 +392,7 @@ pub(super) fn small_segment(
     header: &Header,
     fates: &[(u64, Fate)],
     block: &Block,
+    markers: &[Marker],
     now_ns: i64,
 ) -> Vec<u8> {
     let mut bytes = header.emit().to_vec();
@@ -406,8 +414,9 @@ pub(super) fn small_segment(
     }
     let mut sum = [0; 16];
     sum.copy_from_slice(&block.bytes[..16]);
-    let rows = frame(Kind::Rows, &block.bytes, block.rows, sum);
-    bytes.extend_from_slice(&rows.emit(&[]));
+    let mut rows = frame(Kind::Rows, &block.bytes, block.rows, sum);
+    rows.markers = markers.len() as u8;
+    bytes.extend_from_slice(&rows.emit(markers));
     bytes.extend_from_slice(&block.bytes);
     let end = frame(Kind::End, &[], block.rows, checksum(&[]));
     bytes.extend_from_slice(&end.emit(&[]));

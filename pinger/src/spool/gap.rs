@@ -3,7 +3,7 @@
 //! In: what was lost. Out: rows of the table `gaps`, few of them: what was lost in a row for one
 //! reason is one gap.
 
-use super::segment::Totals;
+use super::segment::{Marker, Totals};
 
 /// Why results are missing; the numbers are the schema's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,17 +21,20 @@ pub enum GapReason {
     QueueFull = 5,
     /// Their file was damaged.
     Corrupt = 6,
+    /// The run was told to end at once while these probes were in flight.
+    Interrupted = 7,
 }
 
 impl GapReason {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Crash,
         Self::SpoolFull,
         Self::TooOld,
         Self::Refused,
         Self::QueueFull,
         Self::Corrupt,
+        Self::Interrupted,
     ];
 
     /// The name in the schema.
@@ -43,6 +46,7 @@ impl GapReason {
             Self::Refused => "refused",
             Self::QueueFull => "queue_full",
             Self::Corrupt => "corrupt",
+            Self::Interrupted => "interrupted",
         }
     }
 }
@@ -66,6 +70,18 @@ pub struct Gap {
     pub reason: GapReason,
     /// The same in words.
     pub detail: String,
+}
+
+impl Gap {
+    /// The marker of a row of `gaps`: `time_due` is its `from`, `outcome` its reason.
+    pub(super) fn marker(&self) -> Marker {
+        Marker {
+            destination: 0,
+            sequence: 0,
+            time_due: self.from_ns,
+            outcome: self.reason as i8,
+        }
+    }
 }
 
 /// Results that were lost on the way to the spool or in it.

@@ -17,6 +17,10 @@ pub const BACKOFF_MAX_NS: u64 = 5_000_000_000;
 /// limits may still take them.
 pub const TRIED_MAX: usize = 2;
 
+/// Tokens that a segment has at most. Each but the last takes a crash of the server at its worst
+/// moment; rows that are still not to be seen were deleted there, by retention for example.
+const GENERATIONS_MAX: u32 = 8;
+
 /// How often the server must say that rows are wrong before it is believed.
 const REFUSALS: u32 = 2;
 
@@ -85,14 +89,16 @@ impl<D: Disk> Spool<D> {
         segment.is_out = true;
         let (attempt, generation) = (segment.attempts, segment.generation);
         segment.attempts += 1;
-        let (table, rows) = (segment.table, segment.size.rows);
+        let (table, rows, until_ns) = (segment.table, segment.size.rows, segment.until_ns);
         let is_doubtful = segment.is_doubtful;
         Some(Job {
             number,
             table,
             token: self.token(number, generation),
             attempt,
+            is_once_more: generation > 1,
             rows,
+            until_ns,
             body: content,
             is_doubtful,
             markers: contents.markers,
@@ -141,7 +147,9 @@ impl<D: Disk> Spool<D> {
             return Some(());
         }
         let known = segment.is_size_known.then_some(segment.size);
-        let before = known.or(contents.end.map(|end| end.size));
+        // Without a header nothing says of which table the rows were.
+        let end = contents.end.filter(|_| contents.header.is_some());
+        let before = known.or(end.map(|end| end.size));
         let lost = before.map(|before| before.minus(contents.size));
         // What was sent before it was damaged may be in the store, all of it.
         let lost = lost.filter(|_| !segment.is_doubtful);
@@ -201,14 +209,16 @@ impl<D: Disk> Spool<D> {
         segment.is_out = false;
         match end {
             End::Written => self.written(now, number),
+            End::Missing if segment.generation >= GENERATIONS_MAX => self.written(now, number),
             End::Missing => {
                 segment.generation += 1;
                 segment.is_doubtful = true;
+                self.back_off(now, number);
             }
             End::Untried => {}
             End::Retry(_) => self.back_off(now, number),
             End::Doubtful(_) => {
-                segment.is_doubtful = true;
+                segment.doubt();
                 self.back_off(now, number);
             }
             End::Refused(words) => {
@@ -270,6 +280,18 @@ impl<D: Disk> Spool<D> {
                 self.kept_bytes -= bytes;
                 self.room_bytes = self.room_bytes.map(|room| room + bytes);
             }
+        }
+    }
+}
+
+impl Segment {
+    /// An insert of it may have reached the server.
+    pub(super) fn doubt(&mut self) {
+        if self.table.is_replacing() {
+            // Twice is harmless there, so nobody needs to ask.
+            self.generation += 1;
+        } else {
+            self.is_doubtful = true;
         }
     }
 }

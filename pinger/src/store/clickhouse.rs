@@ -17,7 +17,7 @@ use super::schema::SchemaError;
 use fault::ServerFault;
 
 pub(super) mod fault;
-mod verdict;
+pub(super) mod verdict;
 
 /// The database of the embedded store, and of a URL that names none.
 pub(super) const DATABASE: &str = "pinger";
@@ -229,9 +229,9 @@ impl Connection {
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
-    pub(super) async fn may_insert(&self, table: &str) -> Result<(), StoreError> {
+    pub(super) async fn may_insert(&self, table: &str, column: &str) -> Result<(), StoreError> {
         // Not one row: nothing is written, but all that is checked before is.
-        self.execute(&format!("INSERT INTO {table} (run) SELECT 0 WHERE 0"))
+        self.execute(&format!("INSERT INTO {table} ({column}) SELECT 0 WHERE 0"))
             .await
     }
 

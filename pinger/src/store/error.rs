@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::clickhouse::verdict::is_busy;
 use super::schema::SchemaError;
 
 /// Why the store could not be opened, used or asked.
@@ -192,6 +193,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it may pass by itself: nobody answers just now, or somebody has too much to do.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            // What a proxy says whose server is away.
+            Self::NoClickHouse { status, .. } => matches!(status, Some(502..=504)),
+            Self::Server { code, .. } => is_busy(*code),
+            _ => false,
+        }
+    }
+
     /// A function that makes an error of an I/O error on a file.
     pub(super) fn file(
         action: &'static str,
