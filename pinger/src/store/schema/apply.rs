@@ -15,6 +15,9 @@ use crate::store::StoreError;
 use crate::store::clickhouse::Connection;
 use crate::store::schema::statements::{statements, summary};
 
+/// The longest silence about a statement that goes on.
+const SAY_MAX: Duration = Duration::from_secs(300);
+
 /// What `apply` did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
@@ -138,6 +141,7 @@ impl Step<'_> {
         let begun = Instant::now();
         let id = query_id(self.lock.is_some());
         let mut work = pin!(self.connection.execute_as(sql, &id));
+        let mut say_at = BEAT;
         loop {
             if let Ok(done) = timeout(BEAT, work.as_mut()).await {
                 return done;
@@ -145,6 +149,11 @@ impl Step<'_> {
             if let Some(lock) = self.lock {
                 lock.beat().await?;
             }
+            if begun.elapsed() < say_at {
+                continue;
+            }
+            // Who waits for hours need not read hundreds of lines.
+            say_at = (2 * say_at).min(begun.elapsed() + SAY_MAX);
             let progress = progress(self.connection, &id).await;
             say(&format!(
                 "{}: {}",

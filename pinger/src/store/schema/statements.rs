@@ -42,7 +42,8 @@ pub(super) fn summary(statement: &str) -> &str {
     let code = statement
         .lines()
         .find(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"));
-    let words = code.unwrap_or_default().trim_end_matches([' ', '(']);
+    let words = code.unwrap_or_default().split('(').next();
+    let words = words.unwrap_or_default().trim_end();
     match words.char_indices().nth(SUMMARY_MAX) {
         Some((end, _)) => &words[..end],
         None => words,
@@ -99,6 +100,7 @@ mod tests {
             ("", ""),
             ("-- why\n\nDROP TABLE x", "DROP TABLE x"),
             ("CREATE TABLE x (\n a UInt8)", "CREATE TABLE x"),
+            ("INSERT INTO x (a, b)\nSELECT 1, 2", "INSERT INTO x"),
         ] {
             assert_eq!(summary(statement), expected);
         }

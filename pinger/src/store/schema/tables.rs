@@ -150,7 +150,21 @@ pub(super) fn kept(engine: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MIGRATIONS;
     use super::*;
+
+    #[test]
+    fn every_table_that_holds_rows_is_listed() {
+        for migration in MIGRATIONS {
+            let tables = migration.sql.split("CREATE TABLE IF NOT EXISTS ").skip(1);
+            for after in tables {
+                let name = after.split_whitespace().next().unwrap_or_default();
+                let is_listed = TIMES.iter().any(|(listed, _)| *listed == name);
+                let needs_none = matches!(name, "incoming" | "schema_migrations");
+                assert!(is_listed != needs_none, "{name}");
+            }
+        }
+    }
 
     #[test]
     fn the_time_kept_is_read_from_the_engine() {
