@@ -4,6 +4,7 @@
 //! [`Settings`]; the values themselves are checked by [`config::value`](crate::config::value),
 //! as those of the config file are. Reads no file.
 
+mod export;
 mod help;
 mod trace;
 mod words;
@@ -22,6 +23,7 @@ use crate::config::{
 use crate::destination::{self, ProtocolName, Written};
 use crate::mistake::Mistake;
 
+pub use export::ExportArgs;
 pub use trace::TraceArgs;
 pub use words::explain;
 
@@ -66,6 +68,9 @@ pub enum Command {
     /// Ask the store a question in SQL
     #[command(after_help = help::AFTER_SQL)]
     Sql(SqlArgs),
+    /// Write results of a range of time to a Parquet or CSV file
+    #[command(after_help = export::AFTER)]
+    Export(Box<ExportArgs>),
     /// The embedded engine: `pinger run` starts itself with this word.
     #[command(hide = true, disable_help_flag = true)]
     Engine {

@@ -16,6 +16,7 @@ mod bytes;
 mod duration;
 mod file;
 mod lines;
+mod moment;
 pub mod spool;
 pub mod value;
 
@@ -32,6 +33,8 @@ pub use bytes::show as show_bytes;
 pub use duration::show as show_duration;
 pub use file::settings_of_file;
 pub use lines::destinations_of_list;
+pub use moment::Moment;
+pub(crate) use moment::moment;
 pub use spool::{SpoolDrop, SpoolOptions, SpoolPlace, SpoolSync};
 
 /// Where results go.

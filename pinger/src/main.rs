@@ -4,17 +4,19 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use pinger::cli::{
-    Cli, Command, PingArgs, ProbeArgs, RunArgs, SchemaAction, SqlArgs, StoreArgs, TraceArgs,
-    explain,
+    Cli, Command, ExportArgs, PingArgs, ProbeArgs, RunArgs, SchemaAction, SqlArgs, StoreArgs,
+    TraceArgs, explain,
 };
 use pinger::config::{self, RunOptions, Settings, StoreChoice, StoreOptions, Text};
 use pinger::mistake::{Mistake, Mistakes};
 use pinger::run::{EXIT_INTERRUPTED, Ended};
 use pinger::store;
+use pinger::store::export::Output;
 use pinger::store::schema::Applied;
 use pinger::store::sql::SqlOptions;
 
@@ -61,6 +63,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             action: SchemaAction::Print,
         } => schema_print()?,
         Command::Sql(args) => sql(&args)?,
+        Command::Export(args) => export(&args)?,
         Command::Engine { args } => engine(&args),
     }
     Ok(ExitCode::SUCCESS)
@@ -272,6 +275,34 @@ fn sql(args: &SqlArgs) -> anyhow::Result<()> {
         format,
         store,
     })?)
+}
+
+fn export(args: &ExportArgs) -> anyhow::Result<()> {
+    let store = store_options(&args.store)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let now_ns = i64::try_from(now.as_nanos())?;
+    let options = args
+        .options(store, now_ns, io::stdout().is_terminal())
+        .map_err(Mistakes::from)?;
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    let mut stderr = io::stderr();
+    let bytes = store::export::run(&options, &mut |bytes| {
+        // A closed stderr leaves nobody to tell.
+        let _ = writeln!(
+            io::stderr(),
+            "pinger: exporting: {:.1} MB so far",
+            mb(bytes)
+        );
+    })?;
+    if let Output::File(path) = &options.output {
+        let _ = writeln!(
+            stderr,
+            "pinger: wrote {:.1} MB to {}",
+            mb(bytes),
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 fn engine(args: &[std::ffi::OsString]) -> ! {

@@ -25,6 +25,7 @@ mod clickhouse;
 mod disk;
 pub mod embedded;
 mod error;
+pub mod export;
 pub mod schema;
 mod session;
 pub mod sql;
@@ -125,6 +126,11 @@ impl Store {
     /// What the user should know, as it happens: an outage of the store, its end, refused rows.
     pub fn notices(&self) -> &Receiver<String> {
         &self.notices
+    }
+
+    /// Why rows wait at the moment, in the store's own words; `None` while it takes them.
+    pub fn trouble(&self) -> Option<String> {
+        self.writer.trouble()
     }
 
     /// Which store this is, in one line for people.

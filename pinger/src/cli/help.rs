@@ -21,6 +21,7 @@ First steps (as root: sending raw packets needs it):
   pinger run --interval 100ms 10.0.0.0/24  a whole network, ten times a second
   pinger ping tcp://example.org:443        does the web server take connections?
   pinger sql \"SHOW TABLES\"                 ask the store what it has
+  pinger export --from 1d -o day.parquet    take results elsewhere
 
 `pinger run --help` explains all settings. Times are written with their unit:
 10us, 100ms, 1.5s, 2m, 1h, 1d.

@@ -359,6 +359,7 @@ fn examples_in_the_help_parse() {
         help::AFTER_PING,
         help::AFTER_SCHEMA,
         help::AFTER_SQL,
+        export::AFTER,
     ] {
         for line in text
             .lines()
@@ -387,6 +388,7 @@ fn texts_fit_a_terminal_of_80_columns() {
         help::AFTER_PING,
         help::AFTER_SCHEMA,
         help::AFTER_SQL,
+        export::AFTER,
     ] {
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{line}");

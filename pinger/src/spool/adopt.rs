@@ -44,17 +44,11 @@ impl<D: Disk> Spool<D> {
             spool.next_number = number + 1;
         }
         segments.retain(|(_, state, _)| !matches!(state, State::New | State::Aside));
-        let never_began = segments.is_empty() && tally.unwrap_or_default().sent == 0;
-        if is_there(files::STORE) {
-            spool.check_store()?;
-        } else if never_began {
-            // Or was cleared but for its folder.
+        if !spool.check_store(is_there(files::STORE), segments.is_empty())? {
+            // Nothing is written, and no probe sent, before that file is whole. Or the folder was
+            // cleared but for what is left.
             (spool.is_told, spool.is_closed) = (true, true);
             return Ok(spool);
-        } else if segments.is_empty() {
-            spool.write_store()?;
-        } else {
-            return Err(SpoolError::Foreign("unknown".to_owned()));
         }
         let mut found = Found::default();
         for (number, state, bytes) in segments {
@@ -99,11 +93,23 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    fn check_store(&mut self) -> Result<(), SpoolError> {
-        let text = self.disk.read(files::STORE, 0, 4096)?;
+    /// Whether the run ever began.
+    fn check_store(&mut self, is_there: bool, is_empty: bool) -> Result<bool, SpoolError> {
+        let expected = files::store_text(&self.identity);
+        let text = match is_there {
+            true => self.disk.read(files::STORE, 0, 4096)?,
+            false => Vec::new(),
+        };
+        if text == expected.as_bytes() {
+            if self.is_synced() {
+                // The run may have died between writing and syncing it.
+                self.disk.sync(files::STORE)?;
+            }
+            return Ok(true);
+        }
         let text = String::from_utf8_lossy(&text);
-        if text == files::store_text(&self.identity) {
-            return Ok(());
+        if is_empty && !files::is_store_text(&text) {
+            return Ok(false);
         }
         Err(SpoolError::Foreign(files::store_of(&text)))
     }
@@ -156,7 +162,6 @@ impl<D: Disk> Spool<D> {
         let last = self.disk.read(&name, last, FRAME_SIZE as u64)?;
         let (mut header, end) = (Header::parse(&head), tail(&last));
         let mut segment = Segment::new(Table::Incoming, state, bytes, Totals::default());
-        segment.is_doubtful = state == State::Tried;
         if let (Some(header), Some(end)) = (&header, &end) {
             segment.table = header.table;
             segment.size = end.size;
@@ -194,6 +199,7 @@ impl<D: Disk> Spool<D> {
         }
         self.accepted += segment.results().rows;
         if state == State::Tried {
+            segment.doubt();
             self.tried.insert(number);
         }
         self.keep(number, segment);

@@ -81,6 +81,14 @@ pub(super) fn store_text(identity: &Identity) -> String {
     format!("pinger spool 1\nstore {store}\nsource {source}\nrun {run}\n")
 }
 
+/// Whether it is all that stands in such a file, of whatever run, and not a torn write.
+pub(super) fn is_store_text(text: &str) -> bool {
+    let starts = ["pinger spool ", "store ", "source ", "run "];
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let is_line = |(line, start): (&&str, &str)| line.starts_with(start) && line.ends_with('\n');
+    lines.len() == starts.len() && lines.iter().zip(starts).all(is_line)
+}
+
 /// The store that a `store` file names, for messages.
 pub(super) fn store_of(text: &str) -> String {
     let line = text.lines().find_map(|line| line.strip_prefix("store "));
@@ -90,6 +98,22 @@ pub(super) fn store_of(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_torn_store_file_is_none() {
+        let text = store_text(&Identity {
+            source: 7,
+            run: 12,
+            store: "https://db.example.com:8443/pinger".to_owned(),
+        });
+        assert_eq!(store_of(&text), "https://db.example.com:8443/pinger");
+        assert!(is_store_text(&text));
+        for cut in 0..text.len() {
+            assert!(!is_store_text(&text[..cut]), "{cut}");
+            let zeroed = format!("{}{}", &text[..cut], "\0".repeat(text.len() - cut));
+            assert!(!is_store_text(&zeroed), "{cut}");
+        }
+    }
 
     #[test]
     fn names_are_read_as_they_are_written() {

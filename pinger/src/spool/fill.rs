@@ -5,7 +5,7 @@ use super::disk::{Disk, DiskError};
 use super::files::{self, State};
 use super::gap::{GapReason, Loss};
 use super::segment::{
-    FRAME_SIZE, Fate, FrameHeader, Header, Kind, MARKER_SIZE, Table, Totals, emit_fates,
+    FRAME_SIZE, Fate, FrameHeader, Header, Kind, MARKER_SIZE, Marker, Table, Totals, emit_fates,
 };
 use super::{Chunk, DropPolicy, Now, Segment, Spool, SyncPolicy};
 use crate::native::{Block, checksum};
@@ -339,7 +339,7 @@ impl<D: Disk> Spool<D> {
             };
             let number = self.take_number();
             let header = self.header(number, table, self.accounted);
-            let bytes = small_segment(&header, &[], &block, now.wall_ns);
+            let bytes = small_segment(&header, &[], &block, &[], now.wall_ns);
             let segment = Segment::new(table, State::Whole, 0, size);
             if let Err(error) = self.write_whole(number, &bytes, segment) {
                 self.small.push_front((table, block));
@@ -385,6 +385,7 @@ pub(super) fn small_segment(
     header: &Header,
     fates: &[(u64, Fate)],
     block: &Block,
+    markers: &[Marker],
     now_ns: i64,
 ) -> Vec<u8> {
     let mut bytes = header.emit().to_vec();
@@ -406,8 +407,9 @@ pub(super) fn small_segment(
     }
     let mut sum = [0; 16];
     sum.copy_from_slice(&block.bytes[..16]);
-    let rows = frame(Kind::Rows, &block.bytes, block.rows, sum);
-    bytes.extend_from_slice(&rows.emit(&[]));
+    let mut rows = frame(Kind::Rows, &block.bytes, block.rows, sum);
+    rows.markers = markers.len() as u8;
+    bytes.extend_from_slice(&rows.emit(markers));
     bytes.extend_from_slice(&block.bytes);
     let end = frame(Kind::End, &[], block.rows, checksum(&[]));
     bytes.extend_from_slice(&end.emit(&[]));

@@ -3,7 +3,7 @@
 //! In: what was lost. Out: rows of the table `gaps`, few of them: what was lost in a row for one
 //! reason is one gap.
 
-use super::segment::Totals;
+use super::segment::{Marker, Totals};
 
 /// Why results are missing; the numbers are the schema's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +66,18 @@ pub struct Gap {
     pub reason: GapReason,
     /// The same in words.
     pub detail: String,
+}
+
+impl Gap {
+    /// The marker of a row of `gaps`: `time_due` is its `from`, `outcome` its reason.
+    pub(super) fn marker(&self) -> Marker {
+        Marker {
+            destination: 0,
+            sequence: 0,
+            time_due: self.from_ns,
+            outcome: self.reason as i8,
+        }
+    }
 }
 
 /// Results that were lost on the way to the spool or in it.

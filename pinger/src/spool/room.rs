@@ -8,7 +8,7 @@ use super::disk::{Disk, DiskError};
 use super::files::{self, State};
 use super::fill::small_segment;
 use super::gap::{Gap, GapReason, Loss};
-use super::segment::{Fate, Table, Totals};
+use super::segment::{Fate, Marker, Table, Totals};
 use super::{DropPolicy, Notice, Now, Segment, Spool};
 use crate::native;
 
@@ -206,13 +206,15 @@ impl<D: Disk> Spool<D> {
         let crash = self.crash.clone();
         let losses = self.losses.list.iter().chain(more);
         let gaps = losses.map(|loss| self.gap(loss)).chain(crash.clone());
-        let block = native::gaps(&gaps.collect::<Vec<_>>());
+        let gaps: Vec<Gap> = gaps.collect();
+        let markers: Vec<Marker> = gaps.iter().take(1).map(Gap::marker).collect();
+        let block = native::gaps(&gaps);
         let number = self.take_number();
         // What `fates` speak of was accounted for when it was on disk.
         let totals = self.accounted.plus(self.losses.size());
         let mut header = self.header(number, Table::Gaps, totals);
         header.closes = crash.is_some();
-        let bytes = small_segment(&header, &fates, &block, now.wall_ns);
+        let bytes = small_segment(&header, &fates, &block, &markers, now.wall_ns);
         let size = Totals {
             rows: block.rows,
             probes: 0,

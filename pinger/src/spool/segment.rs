@@ -45,6 +45,11 @@ impl Table {
         }
     }
 
+    /// Whether the newest row of a key replaces the others, so that it may come twice.
+    pub fn is_replacing(self) -> bool {
+        matches!(self, Self::Sources | Self::Destinations | Self::Runs)
+    }
+
     fn of(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|table| *table as u8 == number)
     }

@@ -141,7 +141,9 @@ impl<D: Disk> Spool<D> {
             return Some(());
         }
         let known = segment.is_size_known.then_some(segment.size);
-        let before = known.or(contents.end.map(|end| end.size));
+        // Without a header nothing says of which table the rows were.
+        let end = contents.end.filter(|_| contents.header.is_some());
+        let before = known.or(end.map(|end| end.size));
         let lost = before.map(|before| before.minus(contents.size));
         // What was sent before it was damaged may be in the store, all of it.
         let lost = lost.filter(|_| !segment.is_doubtful);
@@ -208,7 +210,7 @@ impl<D: Disk> Spool<D> {
             End::Untried => {}
             End::Retry(_) => self.back_off(now, number),
             End::Doubtful(_) => {
-                segment.is_doubtful = true;
+                segment.doubt();
                 self.back_off(now, number);
             }
             End::Refused(words) => {
@@ -270,6 +272,18 @@ impl<D: Disk> Spool<D> {
                 self.kept_bytes -= bytes;
                 self.room_bytes = self.room_bytes.map(|room| room + bytes);
             }
+        }
+    }
+}
+
+impl Segment {
+    /// An insert of it may have reached the server.
+    pub(super) fn doubt(&mut self) {
+        if self.table.is_replacing() {
+            // Twice is harmless there, so nobody needs to ask.
+            self.generation += 1;
+        } else {
+            self.is_doubtful = true;
         }
     }
 }

@@ -148,7 +148,9 @@ pub struct Job {
     /// ask whether it has a row like one of the `markers`; if it has none, that is
     /// [`End::Missing`].
     pub is_doubtful: bool,
-    /// The first row of each day; empty for tables other than [`Table::Incoming`].
+    /// Of [`Table::Incoming`], the first row of each day. Of [`Table::Gaps`], the first row:
+    /// `time_due` is its `from`, `outcome` its reason, the rest is zero. Empty for other tables,
+    /// which are never doubtful: there a row may come twice, so it does.
     pub markers: Vec<Marker>,
 }
 

@@ -343,6 +343,9 @@ pub(super) struct Left {
 /// # Errors
 /// When the spool's folder cannot be listed.
 pub(super) fn take_left(data_dir: &Path) -> io::Result<Left> {
+    if !spool_dir(data_dir).try_exists()? {
+        return Ok(Left::default());
+    }
     let (spool, _guard) = guard(data_dir)?;
     let mut keys = Vec::new();
     for entry in fs::read_dir(&spool)? {
@@ -408,3 +411,6 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -280,6 +280,10 @@ impl Writer {
         self.sender.counts()
     }
 
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.sender.counters.trouble().now.clone()
+    }
+
     /// Where others put what the user should know.
     pub(super) fn notices_in(&self) -> Sender<String> {
         self.notify.clone()

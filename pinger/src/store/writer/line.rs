@@ -12,6 +12,9 @@ use crate::wire::tally::Tally;
 
 use super::Setup;
 
+/// The file by which a run says that it ended as it should.
+const ENDED: &str = "ended";
+
 /// A spool, whose it is, and the lock of its folder.
 pub(super) struct Line {
     pub(super) key: RunKey,
@@ -20,6 +23,8 @@ pub(super) struct Line {
     held: Option<Held>,
     /// Whether an earlier run's tally may still be there.
     has_tally: bool,
+    /// Whether it is of a run that did not end as it should.
+    pub(super) was_killed: bool,
 }
 
 /// What came of taking over a folder.
@@ -62,6 +67,7 @@ impl Line {
             spool,
             held,
             has_tally: false,
+            was_killed: false,
         })
     }
 
@@ -90,6 +96,7 @@ impl Line {
             last_ns: i64::try_from(tally.last_ns).unwrap_or(i64::MAX),
         });
         let has_tally = tally.is_some();
+        let was_killed = files.iter().all(|file| file.name != ENDED);
         let place = Place::Folder(folder);
         match Spool::adopt(place, identity(key, store), limits(options), tally, now) {
             Ok(spool) => Ok(Adopted::Line(Box::new(Self {
@@ -97,6 +104,7 @@ impl Line {
                 spool,
                 held: Some(held),
                 has_tally,
+                was_killed,
             }))),
             Err(SpoolError::Foreign(store)) => Ok(Adopted::Foreign(store)),
             Err(error) => Err(words(&error)),

@@ -30,6 +30,10 @@ const JOBS_MAX: usize = super::SENDERS + 1;
 /// How long a closing store that does not take rows is waited for, where rows are safe on disk.
 const AWAY_MAX: Duration = Duration::from_secs(5);
 
+/// How much longer a run lasts for the sake of what earlier ones left: enough for what a crash
+/// left; the rest of a long outage is the next run's.
+const LEFT_MAX: Duration = Duration::from_secs(5);
+
 /// All that the thread owns.
 pub(super) struct Spooler {
     pub(super) own: Line,
@@ -63,7 +67,8 @@ pub(super) struct State {
     told: u64,
     /// When a row was written last, or the end began.
     progress: Option<Instant>,
-    closing: Option<Closing>,
+    /// Since when the run is at its end, and how it is to end.
+    closing: Option<(Instant, Closing)>,
     is_ended: bool,
 }
 
@@ -119,7 +124,12 @@ impl Spooler {
         for (key, held) in left.ours {
             let path = held.path().to_owned();
             match Line::adopt(key, held, &self.options, &self.store, now()) {
-                Ok(Adopted::Line(line)) => self.left.push(*line),
+                Ok(Adopted::Line(line)) => {
+                    if line.was_killed {
+                        self.voice.killed(key);
+                    }
+                    self.left.push(*line);
+                }
                 Ok(Adopted::Nothing) => {}
                 Ok(Adopted::Foreign(store)) => self.voice.foreign(&path, &store),
                 Err(words) => self.voice.cannot_adopt(&path, &words),
@@ -190,31 +200,49 @@ impl Spooler {
         }
     }
 
-    /// Gives out jobs, in turn those of each spool; at the end only this run's.
+    /// Gives out jobs, as many as the sending threads can use.
     fn hand_out(&mut self) {
-        let lines = match self.state.closing {
-            Some(_) => 1,
-            None => 1 + self.left.len(),
-        };
-        let mut idle = 0;
-        while self.state.out < JOBS_MAX && idle < lines {
-            let index = self.state.turn % lines;
-            self.state.turn = index + 1;
-            let line = match index.checked_sub(1) {
-                None => &mut self.own,
-                Some(index) => &mut self.left[index],
+        while self.state.out < JOBS_MAX {
+            let Some((index, task)) = self.next_task() else {
+                return;
             };
-            let Some(job) = line.spool.next(now()) else {
-                idle += 1;
-                continue;
-            };
-            idle = 0;
-            let key = line.key;
-            if let Err(unsent) = self.jobs.send(Task { key, job }) {
+            if let Err(unsent) = self.jobs.send(task) {
                 // The sending threads are gone: nothing will ever be sent.
-                return line.spool.done(now(), unsent.0.job, End::Untried);
+                let job = unsent.0.job;
+                return self.line(index).spool.done(now(), job, End::Untried);
             }
             self.state.out += 1;
+        }
+    }
+
+    /// The next job: in turn one of each spool, so that fresh rows and old ones both get through;
+    /// at the end of the run its own first.
+    fn next_task(&mut self) -> Option<(usize, Task)> {
+        let lines = 1 + self.left.len();
+        let first = match self.state.closing {
+            Some(_) => 0,
+            None => self.state.turn,
+        };
+        for step in 0..lines {
+            let index = (first + step) % lines;
+            let line = self.line(index);
+            if let Some(job) = line.spool.next(now()) {
+                let key = line.key;
+                self.state.turn = index + 1;
+                return Some((index, Task { key, job }));
+            }
+        }
+        None
+    }
+
+    /// This run's spool, which is number zero, or one that was left.
+    fn line(&mut self, index: usize) -> &mut Line {
+        match index
+            .checked_sub(1)
+            .and_then(|index| self.left.get_mut(index))
+        {
+            Some(left) => left,
+            None => &mut self.own,
         }
     }
 
@@ -265,25 +293,28 @@ impl Spooler {
         }
         self.state.is_ended = self.own.spool.end(now).is_ok();
         self.state.progress = Some(Instant::now());
-        self.state.closing = Some(closing);
+        self.state.closing = Some((Instant::now(), closing));
     }
 
     /// Whether nothing is left to do, or no time to do it.
     fn is_over(&mut self) -> bool {
-        let Some(closing) = &self.state.closing else {
+        let Some((since, closing)) = &self.state.closing else {
             return false;
         };
         let now = Instant::now();
+        let is_troubled = self.counters.trouble().now.is_some();
+        let idle = self
+            .state
+            .progress
+            .map_or(Duration::ZERO, |last| now - last);
         let is_safe = self.own.is_on_disk() && self.state.is_ended;
-        let waited = self.state.progress.map(|since| now - since);
-        let is_away = self.counters.trouble().now.is_some()
-            && waited.is_some_and(|waited| waited >= AWAY_MAX);
-        if is_safe && is_away && now < closing.deadline {
+        let is_late = now >= closing.deadline || is_safe && is_troubled && idle >= AWAY_MAX;
+        let is_left_done = self.left.is_empty() || is_troubled || now - *since >= LEFT_MAX;
+        let is_done = self.state.is_ended && self.own.spool.is_drained() && is_left_done;
+        if is_late && now < closing.deadline {
             // What is being tried just now is given up, too.
             self.closing.send_replace(Some(now));
         }
-        let is_done = self.state.is_ended && self.own.spool.is_drained();
-        let is_late = now >= closing.deadline || is_safe && is_away;
         (is_done || is_late) && self.state.out == 0
     }
 
@@ -295,6 +326,14 @@ impl Spooler {
             }
         }
         self.clear_left();
+        let left: u64 = self
+            .left
+            .iter()
+            .map(|line| line.spool.counts().spooled)
+            .sum();
+        if left > 0 {
+            self.voice.still_waiting(left, &self.data_dir);
+        }
         let waiting = self.own.spool.counts().spooled;
         if self.own.spool.is_drained() {
             self.own.clear();

@@ -111,6 +111,23 @@ impl Voice {
         }
     }
 
+    /// An earlier run did not end as it should.
+    pub(super) fn killed(&self, key: RunKey) {
+        let RunKey { run, source } = key;
+        self.tell(format!(
+            "run {run} of source {source} ended without warning; the table gaps tells how many of \
+             its results are missing"
+        ));
+    }
+
+    /// The run ends while rows of earlier ones wait.
+    pub(super) fn still_waiting(&self, rows: u64, data_dir: &Path) {
+        self.tell(format!(
+            "{rows} results of earlier runs still wait in {}; the next `pinger run` goes on",
+            data_dir.display()
+        ));
+    }
+
     /// All that earlier runs left is written.
     pub(super) fn left_is_written(&mut self) {
         if std::mem::take(&mut self.has_left) {
