@@ -335,9 +335,9 @@ SELECT
     m.send_failed AS send_failed,
     round(m.rtt_min / 1e6, 6) AS rtt_min_ms,
     round(m.rtt_sum / nullIf(m.reply, 0) / 1e6, 6) AS rtt_mean_ms,
-    round(least(greatest(h.middles[1], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p50_ms,
-    round(least(greatest(h.middles[2], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p90_ms,
-    round(least(greatest(h.middles[3], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p99_ms,
+    round(nullIf(least(greatest(h.middles[1], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p50_ms,
+    round(nullIf(least(greatest(h.middles[2], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p90_ms,
+    round(nullIf(least(greatest(h.middles[3], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p99_ms,
     round(m.rtt_max / 1e6, 6) AS rtt_max_ms,
     round(nullIf(m.jitter_sum, 0) / nullIf(m.reply, 0) / 1e6, 6) AS jitter_ms,
     m.hop_limit_changes AS hop_limit_changes
@@ -391,9 +391,9 @@ SELECT
     m.send_failed AS send_failed,
     round(m.rtt_min / 1e6, 6) AS rtt_min_ms,
     round(m.rtt_sum / nullIf(m.reply, 0) / 1e6, 6) AS rtt_mean_ms,
-    round(least(greatest(h.middles[1], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p50_ms,
-    round(least(greatest(h.middles[2], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p90_ms,
-    round(least(greatest(h.middles[3], m.rtt_min / 1e6), m.rtt_max / 1e6), 6) AS rtt_p99_ms,
+    round(nullIf(least(greatest(h.middles[1], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p50_ms,
+    round(nullIf(least(greatest(h.middles[2], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p90_ms,
+    round(nullIf(least(greatest(h.middles[3], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p99_ms,
     round(m.rtt_max / 1e6, 6) AS rtt_max_ms,
     round(nullIf(m.jitter_sum, 0) / nullIf(m.reply, 0) / 1e6, 6) AS jitter_ms,
     m.hop_limit_changes AS hop_limit_changes
@@ -438,8 +438,8 @@ SELECT
     w.sent AS sent,
     w.missed AS missed,
     round(100 * w.missed / w.sent, 3) AS loss_percent,
-    round(least(greatest(h.middles[1], w.rtt_min / 1e6), w.rtt_max / 1e6), 6) AS rtt_p50_ms,
-    round(least(greatest(h.middles[2], w.rtt_min / 1e6), w.rtt_max / 1e6), 6) AS rtt_p99_ms,
+    round(nullIf(least(greatest(h.middles[1], w.rtt_min / 1e6), w.rtt_max / 1e6), 0), 6) AS rtt_p50_ms,
+    round(nullIf(least(greatest(h.middles[2], w.rtt_min / 1e6), w.rtt_max / 1e6), 0), 6) AS rtt_p99_ms,
     round(w.rtt_max / 1e6, 6) AS rtt_max_ms,
     w.last_reply AS last_reply
 FROM
@@ -554,3 +554,251 @@ LEFT ANY JOIN (SELECT id, name, address, interval FROM destinations FINAL) AS d 
 LEFT ANY JOIN (SELECT id, name FROM sources FINAL) AS s ON s.id = o.source
 ORDER BY start DESC
 COMMENT 'Three or more probes in a row without a reply: from when to when, and who saw it';
+
+-- The views below take a range: SELECT … FROM loss_and_rtt(from = now() - 3600, until = now()).
+-- They read raw results, minutes or hours, whichever gives up to about 600 steps and is still
+-- there: what is made of it reaches further back where it has expired. The first step may begin
+-- a little before the range.
+CREATE OR REPLACE VIEW results_steps AS
+WITH
+    dateDiff('second', {from:DateTime('UTC')}, {until:DateTime('UTC')}) AS seconds,
+    multiIf(seconds <= 600, 1, seconds <= 36000, 60, seconds <= 172800, 300, seconds <= 2678400, 3600, 86400) AS wanted,
+    (SELECT toStartOfMinute(min(time_due)) FROM results) AS results_since,
+    (SELECT min(minute) FROM results_minute) AS minutes_since,
+    if(wanted = 1 AND {from:DateTime('UTC')} < results_since AND minutes_since < results_since, 60, wanted) AS kept,
+    (SELECT min(hour) FROM results_hour) < toStartOfHour(minutes_since) AS minutes_expired,
+    toUInt32(if(kept IN (60, 300) AND {from:DateTime('UTC')} < minutes_since AND minutes_expired, 3600, kept)) AS step,
+    toStartOfInterval({from:DateTime('UTC')}, toIntervalSecond(step)) AS first
+SELECT
+    toStartOfInterval(minute, toIntervalSecond(step)) AS time, step, source, destination,
+    reply, error, lost, send_failed, late, duplicate, mismatch, rtt_min, rtt_max, rtt_sum, jitter_sum,
+    hop_limit_changes
+FROM results_minute
+WHERE step IN (60, 300) AND minute >= first AND minute < {until:DateTime('UTC')}
+UNION ALL
+SELECT
+    toStartOfInterval(hour, toIntervalSecond(step)) AS time, step, source, destination,
+    reply, error, lost, send_failed, late, duplicate, mismatch, rtt_min, rtt_max, rtt_sum, jitter_sum,
+    hop_limit_changes
+FROM results_hour
+WHERE step >= 3600 AND hour >= first AND hour < {until:DateTime('UTC')}
+UNION ALL
+SELECT
+    toDateTime(time_due) AS time, step, source, destination,
+    toUInt64(outcome = 'reply'),
+    toUInt64(outcome = 'error'),
+    toUInt64(outcome = 'lost'),
+    toUInt64(outcome = 'send_failed'),
+    toUInt64(outcome = 'late'),
+    toUInt64(outcome = 'duplicate'),
+    toUInt64(outcome = 'reply' AND ifNull(NOT datamatch, false)),
+    if(outcome = 'reply', rtt, NULL) AS reply_rtt,
+    reply_rtt,
+    ifNull(reply_rtt, 0),
+    0,
+    0
+FROM results
+WHERE step = 1 AND hops = 0 AND time_due >= first AND time_due < {until:DateTime('UTC')}
+COMMENT 'Counts of a range, not yet added up; with from and until';
+
+CREATE OR REPLACE VIEW rtt_steps AS
+WITH
+    dateDiff('second', {from:DateTime('UTC')}, {until:DateTime('UTC')}) AS seconds,
+    multiIf(seconds <= 600, 1, seconds <= 36000, 60, seconds <= 172800, 300, seconds <= 2678400, 3600, 86400) AS wanted,
+    (SELECT toStartOfMinute(min(time_due)) FROM results) AS results_since,
+    (SELECT min(minute) FROM results_minute) AS minutes_since,
+    if(wanted = 1 AND {from:DateTime('UTC')} < results_since AND minutes_since < results_since, 60, wanted) AS kept,
+    (SELECT min(hour) FROM results_hour) < toStartOfHour(minutes_since) AS minutes_expired,
+    toUInt32(if(kept IN (60, 300) AND {from:DateTime('UTC')} < minutes_since AND minutes_expired, 3600, kept)) AS step,
+    toStartOfInterval({from:DateTime('UTC')}, toIntervalSecond(step)) AS first
+SELECT toStartOfInterval(minute, toIntervalSecond(step)) AS time, step, source, destination, bucket, count
+FROM rtt_minute
+WHERE step IN (60, 300) AND minute >= first AND minute < {until:DateTime('UTC')}
+UNION ALL
+SELECT toStartOfInterval(hour, toIntervalSecond(step)) AS time, step, source, destination, bucket, count
+FROM rtt_hour
+WHERE step >= 3600 AND hour >= first AND hour < {until:DateTime('UTC')}
+UNION ALL
+SELECT
+    toDateTime(time_due) AS time, step, source, destination,
+    toUInt16(1 + log(greatest(assumeNotNull(rtt), 1)) / log(1.02)) AS bucket,
+    toUInt64(1)
+FROM results
+WHERE step = 1 AND hops = 0 AND outcome = 'reply' AND rtt IS NOT NULL AND time_due >= first AND time_due < {until:DateTime('UTC')}
+COMMENT 'Round trips of a range in their buckets, not yet added up; with from and until';
+
+CREATE OR REPLACE VIEW loss_and_rtt AS
+SELECT
+    m.time AS time,
+    m.step AS step,
+    m.source AS source,
+    m.destination AS destination,
+    if(d.name = '', toString(m.destination), d.name) AS name,
+    replaceOne(toString(d.address), '::ffff:', '') AS address,
+    m.reply + m.error + m.lost AS sent,
+    m.reply AS reply,
+    m.error AS error,
+    m.lost AS lost,
+    if(sent = 0, NULL, round(100 * (m.error + m.lost) / sent, 3)) AS loss_percent,
+    m.late AS late,
+    m.duplicate AS duplicate,
+    m.mismatch AS mismatch,
+    m.send_failed AS send_failed,
+    round(m.rtt_min / 1e6, 6) AS rtt_min_ms,
+    round(m.rtt_sum / nullIf(m.reply, 0) / 1e6, 6) AS rtt_mean_ms,
+    round(nullIf(least(greatest(h.middles[1], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p50_ms,
+    round(nullIf(least(greatest(h.middles[2], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p90_ms,
+    round(nullIf(least(greatest(h.middles[3], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p99_ms,
+    round(m.rtt_max / 1e6, 6) AS rtt_max_ms,
+    round(nullIf(m.jitter_sum, 0) / nullIf(m.reply, 0) / 1e6, 6) AS jitter_ms,
+    m.hop_limit_changes AS hop_limit_changes
+FROM
+(
+    SELECT
+        time, source, destination,
+        any(t.step) AS step,
+        sum(t.reply) AS reply,
+        sum(t.error) AS error,
+        sum(t.lost) AS lost,
+        sum(t.send_failed) AS send_failed,
+        sum(t.late) AS late,
+        sum(t.duplicate) AS duplicate,
+        sum(t.mismatch) AS mismatch,
+        min(t.rtt_min) AS rtt_min,
+        max(t.rtt_max) AS rtt_max,
+        sum(t.rtt_sum) AS rtt_sum,
+        sum(t.jitter_sum) AS jitter_sum,
+        sum(t.hop_limit_changes) AS hop_limit_changes
+    FROM results_steps(from = {from:DateTime('UTC')}, until = {until:DateTime('UTC')}) AS t
+    GROUP BY time, source, destination
+) AS m
+LEFT ANY JOIN
+(
+    SELECT
+        time, source, destination,
+        arrayMap(b -> 1.0099 * pow(1.02, b - 1) / 1e6, quantilesExactWeighted(0.5, 0.9, 0.99)(bucket, count)) AS middles
+    FROM rtt_steps(from = {from:DateTime('UTC')}, until = {until:DateTime('UTC')})
+    GROUP BY time, source, destination
+) AS h ON h.time = m.time AND h.source = m.source AND h.destination = m.destination
+LEFT ANY JOIN (SELECT id, name, address FROM destinations FINAL) AS d ON d.id = m.destination
+COMMENT 'Loss and round trips per source, destination and step of a range; with from and until';
+
+CREATE OR REPLACE VIEW loss_and_rtt_total AS
+SELECT
+    m.first AS time,
+    m.step AS step,
+    m.source AS source,
+    m.destination AS destination,
+    if(d.name = '', toString(m.destination), d.name) AS name,
+    replaceOne(toString(d.address), '::ffff:', '') AS address,
+    m.reply + m.error + m.lost AS sent,
+    m.reply AS reply,
+    m.error AS error,
+    m.lost AS lost,
+    if(sent = 0, NULL, round(100 * (m.error + m.lost) / sent, 3)) AS loss_percent,
+    m.late AS late,
+    m.duplicate AS duplicate,
+    m.mismatch AS mismatch,
+    m.send_failed AS send_failed,
+    round(m.rtt_min / 1e6, 6) AS rtt_min_ms,
+    round(m.rtt_sum / nullIf(m.reply, 0) / 1e6, 6) AS rtt_mean_ms,
+    round(nullIf(least(greatest(h.middles[1], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p50_ms,
+    round(nullIf(least(greatest(h.middles[2], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p90_ms,
+    round(nullIf(least(greatest(h.middles[3], m.rtt_min / 1e6), m.rtt_max / 1e6), 0), 6) AS rtt_p99_ms,
+    round(m.rtt_max / 1e6, 6) AS rtt_max_ms,
+    round(nullIf(m.jitter_sum, 0) / nullIf(m.reply, 0) / 1e6, 6) AS jitter_ms,
+    m.hop_limit_changes AS hop_limit_changes
+FROM
+(
+    SELECT
+        source, destination,
+        min(t.time) AS first,
+        any(t.step) AS step,
+        sum(t.reply) AS reply,
+        sum(t.error) AS error,
+        sum(t.lost) AS lost,
+        sum(t.send_failed) AS send_failed,
+        sum(t.late) AS late,
+        sum(t.duplicate) AS duplicate,
+        sum(t.mismatch) AS mismatch,
+        min(t.rtt_min) AS rtt_min,
+        max(t.rtt_max) AS rtt_max,
+        sum(t.rtt_sum) AS rtt_sum,
+        sum(t.jitter_sum) AS jitter_sum,
+        sum(t.hop_limit_changes) AS hop_limit_changes
+    FROM results_steps(from = {from:DateTime('UTC')}, until = {until:DateTime('UTC')}) AS t
+    GROUP BY source, destination
+) AS m
+LEFT ANY JOIN
+(
+    SELECT
+        source, destination,
+        arrayMap(b -> 1.0099 * pow(1.02, b - 1) / 1e6, quantilesExactWeighted(0.5, 0.9, 0.99)(bucket, count)) AS middles
+    FROM rtt_steps(from = {from:DateTime('UTC')}, until = {until:DateTime('UTC')})
+    GROUP BY source, destination
+) AS h ON h.source = m.source AND h.destination = m.destination
+LEFT ANY JOIN (SELECT id, name, address FROM destinations FINAL) AS d ON d.id = m.destination
+COMMENT 'Loss and round trips of a whole range per source and destination; with from and until';
+
+CREATE OR REPLACE VIEW rtt_heat_map AS
+SELECT
+    h.time AS time,
+    h.step AS step,
+    h.source AS source,
+    h.destination AS destination,
+    round(pow(1.02, h.bucket - 1) / 1e6, 6) AS rtt_from_ms,
+    round(pow(1.02, h.bucket) / 1e6, 6) AS rtt_until_ms,
+    h.bucket AS bucket,
+    h.count AS replies
+FROM rtt_steps(from = {from:DateTime('UTC')}, until = {until:DateTime('UTC')}) AS h
+COMMENT 'How many replies took how long, per source, destination and step of a range, to be added up; with from and until';
+
+-- A burn of 1 uses the whole budget of misses in just the days that are asked for.
+CREATE OR REPLACE VIEW slo_burn AS
+WITH 1 - {objective:Float64} / 100 AS budget
+SELECT
+    if(d.name = '', toString(h.destination), d.name) AS name,
+    replaceOne(toString(d.address), '::ffff:', '') AS address,
+    if(s.name = '', toString(h.source), s.name) AS source,
+    h.sent AS sent,
+    h.missed AS missed,
+    round(100 * (1 - h.missed / h.sent), 4) AS availability_percent,
+    round(100 * (1 - h.missed / h.sent / budget), 1) AS budget_left_percent,
+    round(ifNotFinite(m.missed_5m / m.sent_5m, 0) / budget, 2) AS burn_5m,
+    round(ifNotFinite(m.missed_1h / m.sent_1h, 0) / budget, 2) AS burn_1h,
+    round(ifNotFinite(m.missed_6h / m.sent_6h, 0) / budget, 2) AS burn_6h,
+    round(ifNotFinite(h.missed_3d / h.sent_3d, 0) / budget, 2) AS burn_3d,
+    h.destination AS destination
+FROM
+(
+    SELECT
+        source,
+        destination,
+        sum(t.reply + t.error + t.lost) AS sent,
+        sum(t.error + t.lost) AS missed,
+        sumIf(t.reply + t.error + t.lost, hour > now() - INTERVAL 3 DAY) AS sent_3d,
+        sumIf(t.error + t.lost, hour > now() - INTERVAL 3 DAY) AS missed_3d
+    FROM results_hour AS t
+    WHERE hour > now() - toIntervalDay({days:UInt32})
+    GROUP BY source, destination
+    HAVING sent > 0
+) AS h
+LEFT ANY JOIN
+(
+    SELECT
+        source,
+        destination,
+        sum(t.reply + t.error + t.lost) AS sent_6h,
+        sum(t.error + t.lost) AS missed_6h,
+        sumIf(t.reply + t.error + t.lost, minute > now() - INTERVAL 1 HOUR) AS sent_1h,
+        sumIf(t.error + t.lost, minute > now() - INTERVAL 1 HOUR) AS missed_1h,
+        sumIf(t.reply + t.error + t.lost, minute > now() - INTERVAL 6 MINUTE) AS sent_5m,
+        sumIf(t.error + t.lost, minute > now() - INTERVAL 6 MINUTE) AS missed_5m
+    FROM results_minute AS t
+    WHERE minute > now() - INTERVAL 6 HOUR
+    GROUP BY source, destination
+) AS m ON m.source = h.source AND m.destination = h.destination
+LEFT ANY JOIN (SELECT id, name, address FROM destinations FINAL) AS d ON d.id = h.destination
+LEFT ANY JOIN (SELECT id, name FROM sources FINAL) AS s ON s.id = h.source
+ORDER BY budget_left_percent, burn_1h DESC
+COMMENT 'How fast each destination uses up what an objective allows to miss; with objective, percent, and days';
