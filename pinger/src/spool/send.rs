@@ -17,6 +17,10 @@ pub const BACKOFF_MAX_NS: u64 = 5_000_000_000;
 /// limits may still take them.
 pub const TRIED_MAX: usize = 2;
 
+/// Tokens that a segment has at most. Each but the last takes a crash of the server at its worst
+/// moment; rows that are still not to be seen were deleted there, by retention for example.
+const GENERATIONS_MAX: u32 = 8;
+
 /// How often the server must say that rows are wrong before it is believed.
 const REFUSALS: u32 = 2;
 
@@ -92,6 +96,7 @@ impl<D: Disk> Spool<D> {
             table,
             token: self.token(number, generation),
             attempt,
+            is_once_more: generation > 1,
             rows,
             body: content,
             is_doubtful,
@@ -203,9 +208,11 @@ impl<D: Disk> Spool<D> {
         segment.is_out = false;
         match end {
             End::Written => self.written(now, number),
+            End::Missing if segment.generation >= GENERATIONS_MAX => self.written(now, number),
             End::Missing => {
                 segment.generation += 1;
                 segment.is_doubtful = true;
+                self.back_off(now, number);
             }
             End::Untried => {}
             End::Retry(_) => self.back_off(now, number),

@@ -140,6 +140,9 @@ pub struct Job {
     pub token: String,
     /// How often it was given out before.
     pub attempt: u32,
+    /// Whether the server has taken it under another token and has not got its rows. Of
+    /// [`Table::Incoming`] it must then go into `results` alone.
+    pub is_once_more: bool,
     /// How many rows.
     pub rows: u64,
     /// Blocks in ClickHouse's compressed Native format: the body of the request.

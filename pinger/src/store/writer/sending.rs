@@ -18,7 +18,7 @@ use super::super::clickhouse::fault::Verdict;
 use super::super::disk::RunKey;
 use super::super::{StoreError, schema, tables};
 use super::LATE;
-use crate::spool::{End, Job, Marker};
+use crate::spool::{End, Job, Marker, Table};
 
 /// A job, and whose.
 pub(super) struct Task {
@@ -63,7 +63,7 @@ impl Sending {
         }
         let job = &mut task.job;
         let body = Bytes::from(std::mem::take(&mut job.body));
-        let statement = tables::statement(job.table);
+        let statement = tables::statement(job.table, job.is_once_more);
         let insert = self
             .connection
             .insert_blocks(&statement, &job.token, [body]);
@@ -90,7 +90,7 @@ impl Sending {
     /// Asks whether the rows are there that the server says it has: one that was killed may
     /// remember a token whose rows never came to be.
     async fn confirm(&self, task: &Task) -> End {
-        let sql = question(task.key, &task.job.markers);
+        let sql = question(task.key, task.job.table, &task.job.markers);
         match self.connection.fetch_one::<u64>(&sql).await {
             Ok(0) => End::Missing,
             Ok(_) => End::Written,
@@ -100,25 +100,31 @@ impl Sending {
 }
 
 /// How many of the rows that the markers describe the store has.
-fn question(key: RunKey, markers: &[Marker]) -> String {
+fn question(key: RunKey, table: Table, markers: &[Marker]) -> String {
     let RunKey { run, source } = key;
-    let rows: Vec<String> = markers
-        .iter()
-        .map(|marker| {
-            let Marker {
-                destination,
-                sequence,
-                time_due,
-                outcome,
-            } = marker;
-            format!(
-                "(time_due = fromUnixTimestamp64Nano({time_due}) AND destination = {destination} \
+    let row = |marker: &Marker| {
+        let Marker {
+            destination,
+            sequence,
+            time_due,
+            outcome,
+        } = marker;
+        let time = format!("fromUnixTimestamp64Nano({time_due})");
+        match table {
+            Table::Gaps => format!("(`from` = {time} AND toInt8(reason) = {outcome})"),
+            _ => format!(
+                "(time_due = {time} AND destination = {destination} \
                  AND sequence = {sequence} AND toInt8(outcome) = {outcome})"
-            )
-        })
-        .collect();
+            ),
+        }
+    };
+    let place = match table {
+        Table::Gaps => "gaps",
+        _ => "results",
+    };
+    let rows: Vec<String> = markers.iter().map(row).collect();
     format!(
-        "SELECT count() FROM results WHERE run = {run} AND source = {source} AND ({})",
+        "SELECT count() FROM {place} WHERE run = {run} AND source = {source} AND ({})",
         rows.join(" OR ")
     )
 }
