@@ -581,6 +581,8 @@ fn chunk(run: u64, first: u64, rows: &[bool], now: Now) -> Chunk {
             tx_ns: 0,
             outcome: if *ends { Outcome::Lost } else { Outcome::Late },
             answer: None,
+            jitter_ns: 0,
+            hop_limit_changed: false,
         };
         keys.row(121, &result)
     };

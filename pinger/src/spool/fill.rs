@@ -18,6 +18,9 @@ pub const BATCH_ROWS: u64 = 500_000;
 /// what the connections hold of them, take little memory.
 pub const BATCH_BYTES: u64 = 32 << 20;
 
+/// The fewest segments that a full spool has.
+const PARTS_MIN: u64 = 16;
+
 /// The longest that a segment is filled, so that a table read during a run is no older.
 pub const BATCH_AGE_NS: u64 = 500_000_000;
 
@@ -201,7 +204,9 @@ impl<D: Disk> Spool<D> {
         open.totals = header.totals;
         open.from_ns = open.from_ns.min(chunk.from_ns);
         open.until_ns = open.until_ns.max(chunk.until_ns);
-        let is_full = open.size.rows >= BATCH_ROWS || open.bytes >= BATCH_BYTES;
+        // What is dropped is a whole segment: a small spool has small ones.
+        let bytes_max = BATCH_BYTES.min(self.options.bytes_max / PARTS_MIN);
+        let is_full = open.size.rows >= BATCH_ROWS || open.bytes >= bytes_max;
         self.accounted = header.totals;
         self.waiting_bytes -= chunk.block.bytes.len() as u64;
         self.room_bytes = self
