@@ -6,6 +6,9 @@
 -- With optimize_on_insert=0 it is not merged once more before it is written: the views have
 -- grouped it already, and that takes half the time of an insert.
 
+-- By bytes instead of bits: smaller near and far, and read in half the time; see schema/README.md.
+ALTER TABLE results MODIFY COLUMN rtt CODEC(T64, ZSTD(3));
+
 CREATE TABLE IF NOT EXISTS incoming
 (
     run UInt64 COMMENT 'As in results; so are all columns but the last two',

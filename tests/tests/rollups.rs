@@ -382,3 +382,67 @@ fn an_upgrade_fills_the_rollups_once() {
         before
     );
 }
+
+#[test]
+fn a_range_is_answered_from_what_is_fine_enough_and_still_there() {
+    const HOUR: u64 = 3600;
+    const DAY: u64 = 24 * HOUR;
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    // Three replies and a miss in one minute of each age. What a table holds begins with its
+    // oldest row, so the ages that are asked for have an older one behind them.
+    let ages = [
+        120,
+        6 * DAY,
+        20 * DAY,
+        220 * DAY,
+        1700 * DAY,
+        6 * DAY + HOUR,
+        100 * DAY,
+    ];
+    for age in ages {
+        server.sql(&format!(
+            "INSERT INTO incoming (run, source, destination, sequence, time_due, rtt, outcome) \
+             SELECT 1, 1, 7, number, toStartOfMinute(now() - {age}) + number, \
+             if(number = 3, NULL, 1000000 * (1 + number)), if(number = 3, 'lost', 'reply') \
+             FROM numbers(4)"
+        ));
+    }
+    for (around, seconds, step) in [
+        (ages[0], 10 * 60, 1),
+        (ages[0], 10 * HOUR, 60),
+        (ages[0], 2 * DAY, 300),
+        (ages[0], 15 * DAY, 3600),
+        (ages[0], 40 * DAY, 86_400),
+        (ages[1], 10 * 60, 1),
+        // Raw results have expired, then minutes.
+        (ages[2], 10 * 60, 60),
+        (ages[2], DAY, 300),
+        (ages[3], 10 * 60, 3600),
+        (ages[4], DAY, 3600),
+    ] {
+        let (since, until) = (around + seconds / 2, around as i64 - (seconds / 2) as i64);
+        let range = format!("from = now() - {since}, until = now() - ({until})");
+        let rows = format!(
+            "SELECT any(step), sum(sent), sum(reply), min(rtt_min_ms), max(rtt_max_ms) \
+             FROM loss_and_rtt({range}) WHERE destination = 7 FORMAT TSV"
+        );
+        let within = |age: &&u64| age.abs_diff(around) <= seconds / 2;
+        let times = ages.iter().filter(within).count();
+        let expected = format!("{step}\t{}\t{}\t1\t3\n", 4 * times, 3 * times);
+        assert_eq!(server.sql(&rows), expected, "{range}");
+        let total = format!(
+            "SELECT step, sent / 4, rtt_mean_ms, rtt_p50_ms BETWEEN 1.98 AND 2.02, rtt_p99_ms = 3, \
+             (SELECT sum(replies) FROM rtt_heat_map({range})) = reply \
+             FROM loss_and_rtt_total({range}) FORMAT TSV"
+        );
+        assert_eq!(
+            server.sql(&total),
+            format!("{step}\t{times}\t2\t1\t1\t1\n"),
+            "{range}"
+        );
+    }
+    let burn = "SELECT sent, missed, availability_percent, budget_left_percent, burn_1h, burn_3d \
+         FROM slo_burn(objective = 50, days = 30) FORMAT TSV";
+    assert_eq!(server.sql(burn), "16\t4\t75\t50\t0.5\t0.5\n");
+}
