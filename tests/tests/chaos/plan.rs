@@ -76,7 +76,7 @@ impl Plan {
             StoreKind::Server
         };
         let small_disk = rng.chance(0.3);
-        let runs = (0..rng.between([1, 2]))
+        let runs = (0..=u64::from(rng.chance(0.65)))
             .map(|_| Run::draw(&mut rng, store, small_disk))
             .collect();
         Self {
@@ -102,6 +102,27 @@ impl Plan {
             }],
         }
     }
+
+    /// A run is killed, and the answers to what tells of its gap are lost, with those to the
+    /// question whether it is there.
+    pub(crate) fn doubts_gap() -> Self {
+        let run = |early, ending| Run {
+            early,
+            acts: Vec::new(),
+            end_ms: 600,
+            ends_early: false,
+            ending,
+        };
+        Self {
+            store: StoreKind::Server,
+            small_disk: false,
+            spool: "disk",
+            runs: vec![
+                run(None, Ending::Kill),
+                run(Some((0, Act::DropAnswers(6))), Ending::Interrupt),
+            ],
+        }
+    }
 }
 
 impl Run {
@@ -123,7 +144,7 @@ impl Run {
         acts.sort_by_key(|(at, _)| *at);
         Self {
             early: rng
-                .chance(0.1)
+                .chance(0.3)
                 .then(|| (rng.between([0, 1000]), Act::draw(rng, store, small_disk))),
             acts,
             end_ms,
