@@ -145,12 +145,15 @@ pub struct Job {
     /// Blocks in ClickHouse's compressed Native format: the body of the request.
     pub body: Vec<u8>,
     /// Whether an earlier insert may have reached the server. If so and it acknowledges this one,
-    /// ask whether it has a row like one of the `markers`; if it has none, that is
-    /// [`End::Missing`].
+    /// ask the `question`; if it counts no row, that is [`End::Missing`].
     pub is_doubtful: bool,
-    /// Of [`Table::Incoming`], the first row of each day. Of [`Table::Gaps`], the first row:
-    /// `time_due` is its `from`, `outcome` its reason, the rest is zero. Empty for other tables,
-    /// which are never doubtful: there a row may come twice, so it does.
+    /// Whether the server may have forgotten the token of that insert. Then ask the `question`
+    /// first: if it counts a row, that is [`End::Written`] and nothing must be inserted.
+    pub ask_first: bool,
+    /// The statement that counts the rows of this job's markers, if it is doubtful. Rows of
+    /// [`Table::is_replacing`] are never doubtful: they may come twice, so they do.
+    pub question: Option<String>,
+    /// The first row of each day; empty for tables other than [`Table::Incoming`].
     pub markers: Vec<Marker>,
 }
 
