@@ -33,9 +33,11 @@ mod files;
 mod fill;
 mod room;
 mod send;
+mod doubt;
 mod adopt;
 
 pub use disk::{Disk, DiskError, Entry};
+pub use doubt::DOUBT_FRESH_NS;
 pub use fill::{BACKLOG_AGE_NS, BATCH_AGE_NS, BATCH_BYTES, BATCH_ROWS};
 pub use gap::{Gap, GapReason, Loss};
 pub use memory::MemoryDisk;
@@ -135,8 +137,8 @@ struct Segment {
     /// Of a segment of gaps: whether it tells what is missing of the whole run.
     closes: bool,
     is_out: bool,
-    /// An insert of it may have reached the server.
-    is_doubtful: bool,
+    /// Since when an insert of it may have reached the server, wall clock nanoseconds.
+    doubt_ns: Option<i64>,
     /// A gap on disk tells what of it is damaged.
     is_damage_told: bool,
     /// Its name of this state is safe from a power failure.

@@ -36,6 +36,7 @@ fn add(sum: &mut Seen, seen: &Seen) {
     sum.burnt += seen.burnt;
     sum.missing += seen.missing;
     sum.refused += seen.refused;
+    sum.asked += seen.asked;
 }
 
 fn play_all(seeds: impl Iterator<Item = u64>) -> (Seen, Vec<String>) {
@@ -91,6 +92,7 @@ fn every_row_is_in_the_store_once_or_told_by_a_gap() {
         ("burnt token", sum.burnt),
         ("missing row noticed", sum.missing),
         ("poison", sum.refused),
+        ("row found before it was sent again", sum.asked),
     ] {
         assert!(times > 0, "no {what} in any history");
     }

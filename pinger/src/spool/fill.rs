@@ -443,7 +443,7 @@ impl Segment {
             fates: Vec::new(),
             closes: false,
             is_out: false,
-            is_doubtful: false,
+            doubt_ns: None,
             is_damage_told: false,
             is_name_safe: false,
             attempts: 0,

@@ -2,6 +2,7 @@
 //! ended.
 
 use super::disk::Disk;
+use super::doubt::{DOUBT_FRESH_NS, question};
 use super::files::{self, State};
 use super::gap::{GapReason, Loss};
 use super::segment::{Contents, Fate, Table, Totals};
@@ -90,7 +91,13 @@ impl<D: Disk> Spool<D> {
         let (attempt, generation) = (segment.attempts, segment.generation);
         segment.attempts += 1;
         let (table, rows, until_ns) = (segment.table, segment.size.rows, segment.until_ns);
-        let is_doubtful = segment.is_doubtful;
+        let doubt_ns = segment.doubt_ns;
+        let is_old = |doubt_ns: i64| now.wall_ns.saturating_sub(doubt_ns) > DOUBT_FRESH_NS;
+        let question = doubt_ns.and_then(|_| question(&self.identity, table, &contents.markers));
+        // Gaps are asked for by the question only.
+        if table != Table::Incoming {
+            contents.markers.clear();
+        }
         Some(Job {
             number,
             table,
@@ -100,7 +107,9 @@ impl<D: Disk> Spool<D> {
             rows,
             until_ns,
             body: content,
-            is_doubtful,
+            is_doubtful: doubt_ns.is_some(),
+            ask_first: question.is_some() && doubt_ns.is_some_and(is_old),
+            question,
             markers: contents.markers,
         })
     }
@@ -152,7 +161,7 @@ impl<D: Disk> Spool<D> {
         let before = known.or(end.map(|end| end.size));
         let lost = before.map(|before| before.minus(contents.size));
         // What was sent before it was damaged may be in the store, all of it.
-        let lost = lost.filter(|_| !segment.is_doubtful);
+        let lost = lost.filter(|_| segment.doubt_ns.is_none());
         let table = segment.table;
         let size = match table {
             Table::Incoming => lost,
@@ -212,13 +221,13 @@ impl<D: Disk> Spool<D> {
             End::Missing if segment.generation >= GENERATIONS_MAX => self.written(now, number),
             End::Missing => {
                 segment.generation += 1;
-                segment.is_doubtful = true;
+                segment.doubt_ns = Some(now.wall_ns);
                 self.back_off(now, number);
             }
             End::Untried => {}
             End::Retry(_) => self.back_off(now, number),
             End::Doubtful(_) => {
-                segment.doubt();
+                segment.doubt(now.wall_ns);
                 self.back_off(now, number);
             }
             End::Refused(words) => {
@@ -285,13 +294,13 @@ impl<D: Disk> Spool<D> {
 }
 
 impl Segment {
-    /// An insert of it may have reached the server.
-    pub(super) fn doubt(&mut self) {
+    /// An insert of it may have reached the server since `since_ns`.
+    pub(super) fn doubt(&mut self, since_ns: i64) {
         if self.table.is_replacing() {
             // Twice is harmless there, so nobody needs to ask.
             self.generation += 1;
         } else {
-            self.is_doubtful = true;
+            self.doubt_ns = self.doubt_ns.or(Some(since_ns));
         }
     }
 }

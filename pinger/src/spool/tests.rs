@@ -153,6 +153,8 @@ fn what_fails_is_sent_again_under_its_token_and_later_each_time() {
         let job = spool.next(now).expect("its time has come");
         assert_eq!((job.token.as_str(), job.attempt), ("7-12-1", attempt));
         assert_eq!(job.is_doubtful, attempt > 0);
+        assert_eq!(job.question.is_some(), attempt > 0);
+        assert!(!job.ask_first);
         spool.done(now, job, ends[attempt as usize % 3]("why".to_owned()));
         now.mono_ns += backoff_ns - 1;
         assert!(spool.next(now).is_none());
@@ -382,11 +384,29 @@ fn a_killed_run_is_taken_over() {
 
     let mut doubtful = Vec::new();
     while let Some(job) = adopted.next(at(10)) {
+        assert!(!job.ask_first);
         doubtful.push((job.number, job.is_doubtful));
         adopted.done(at(10), job, End::Written);
     }
     assert_eq!(doubtful, [(1, true), (2, false), (3, false)]);
     assert!(adopted.is_drained());
+}
+
+#[test]
+fn an_old_doubt_is_asked_about_first() {
+    let mut spool = spool(options());
+    sealed(&mut spool, at(1), 5);
+    let job = spool.next(at(1)).expect("a job");
+    spool.done(at(1), job, End::Doubtful("it broke".to_owned()));
+    for (second, ask_first) in [(10, false), (31, false), (32, true)] {
+        let job = spool.next(at(second)).expect("a job");
+        assert_eq!((second, job.ask_first), (second, ask_first));
+        spool.done(at(second), job, End::Doubtful("it broke".to_owned()));
+    }
+    let disk = spool.disk_mut().clone();
+    let adopted = Spool::adopt(disk, identity(), options(), None, at(100));
+    let job = adopted.expect("it is ours").next(at(100)).expect("a job");
+    assert!(job.ask_first && job.question.is_some());
 }
 
 #[test]

@@ -1,15 +1,12 @@
 //! What a server has of a segment whose insert ended in doubt.
 //!
-//! In: a job that was tried before. Out: whether its rows have landed. ClickHouse remembers the
-//! tokens of the last inserts only, whoever made them, so a segment that waited out an outage while
-//! others went on writing is asked for before it is sent again. And a server that was killed may
-//! remember a token whose rows never came to be, so it is asked once more afterwards.
+//! In: a job that was tried before, with the question that the spool has about it. Out: whether its
+//! rows have landed. When to ask, and what, says [`crate::spool`].
 
 use super::super::clickhouse::Connection;
-use super::super::disk::RunKey;
 use super::super::{StoreError, wall_ns};
 use super::sending::{in_time, one_line};
-use crate::spool::{End, Job, Marker, Table};
+use crate::spool::{End, Job};
 
 /// Seconds that clocks of two hosts may differ.
 const CLOCKS_APART: u64 = 60;
@@ -31,6 +28,7 @@ pub(super) enum Landed {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
     sql: String,
+    /// Days of which it has rows.
     days: u64,
     /// When the last row of the segment came, wall clock nanoseconds.
     until_ns: i64,
@@ -38,11 +36,10 @@ pub(super) struct Doubt {
 
 impl Doubt {
     /// The question about a job that was tried before; `None` of one that needs none.
-    pub(super) fn of(key: RunKey, job: &Job) -> Option<Self> {
-        let is_asked = job.is_doubtful && !job.markers.is_empty();
-        is_asked.then(|| Self {
-            sql: question(key, job.table, &job.markers),
-            days: job.markers.len() as u64,
+    pub(super) fn of(job: &Job) -> Option<Self> {
+        job.question.as_ref().map(|sql| Self {
+            sql: sql.clone(),
+            days: job.markers.len().max(1) as u64,
             until_ns: job.until_ns,
         })
     }
@@ -86,68 +83,4 @@ impl Doubt {
 /// ACCESS_DENIED: what was granted by an older version of `schema/users.sql`.
 fn is_forbidden(error: &StoreError) -> bool {
     matches!(error, StoreError::Server { code: 497, .. })
-}
-
-/// Of how many days the store has the row that a marker describes, and for how many seconds the
-/// server has run.
-fn question(key: RunKey, table: Table, markers: &[Marker]) -> String {
-    let RunKey { run, source } = key;
-    let time = |ns: i64| format!("fromUnixTimestamp64Nano({ns})");
-    let (place, day, row): (_, _, fn(&Marker, String) -> String) = match table {
-        Table::Gaps => ("gaps", "toDate(`from`)", |marker, time| {
-            format!("(`from` = {time} AND toInt8(reason) = {})", marker.outcome)
-        }),
-        _ => ("results", "toDate(time_due)", |marker, time| {
-            let Marker {
-                destination,
-                sequence,
-                outcome,
-                ..
-            } = marker;
-            format!(
-                "(time_due = {time} AND destination = {destination} AND sequence = {sequence} \
-                 AND toInt8(outcome) = {outcome})"
-            )
-        }),
-    };
-    let rows: Vec<String> = markers
-        .iter()
-        .map(|marker| row(marker, time(marker.time_due)))
-        .collect();
-    format!(
-        "SELECT uniqExact({day}), toUInt64(uptime()) FROM {place} \
-         WHERE run = {run} AND source = {source} AND ({})",
-        rows.join(" OR ")
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_segment_is_asked_for_by_a_row_of_each_day() {
-        let key = RunKey { run: 7, source: 3 };
-        let marker = |time_due| Marker {
-            destination: 121,
-            sequence: 5,
-            time_due,
-            outcome: 1,
-        };
-        assert_eq!(
-            question(key, Table::Incoming, &[marker(10), marker(20)]),
-            "SELECT uniqExact(toDate(time_due)), toUInt64(uptime()) FROM results \
-             WHERE run = 7 AND source = 3 AND (\
-             (time_due = fromUnixTimestamp64Nano(10) AND destination = 121 AND sequence = 5 \
-             AND toInt8(outcome) = 1) OR \
-             (time_due = fromUnixTimestamp64Nano(20) AND destination = 121 AND sequence = 5 \
-             AND toInt8(outcome) = 1))"
-        );
-        assert_eq!(
-            question(key, Table::Gaps, &[marker(10)]),
-            "SELECT uniqExact(toDate(`from`)), toUInt64(uptime()) FROM gaps \
-             WHERE run = 7 AND source = 3 AND (\
-             (`from` = fromUnixTimestamp64Nano(10) AND toInt8(reason) = 1))"
-        );
-    }
 }

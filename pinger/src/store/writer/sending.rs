@@ -70,11 +70,11 @@ impl Sending {
             return End::Retry(words);
         }
         let doubt = if self.forgets {
-            Doubt::of(task.key, &task.job)
+            Doubt::of(&task.job)
         } else {
             None
         };
-        if let Some(doubt) = &doubt {
+        if let Some(doubt) = doubt.as_ref().filter(|_| task.job.ask_first) {
             match doubt.ask(&self.connection).await {
                 Ok(Landed::All) => return End::Written,
                 Ok(Landed::None | Landed::Part | Landed::Unknown) => {}
