@@ -89,6 +89,9 @@ pub struct Spool<D> {
     unwanted: BTreeMap<u64, String>,
     /// Segments that the store has, whose files are there still, with name and length.
     written_files: BTreeMap<u64, (State, u64)>,
+    /// The highest totals in a whole file, and the number of the last file that has them. It need
+    /// not be the newest: gaps are told while a segment is filled.
+    most: (Totals, u64),
     /// Segments that a gap on disk tells of, to be deleted or put aside.
     doomed: BTreeMap<u64, Doomed>,
     losses: Losses,
@@ -190,6 +193,7 @@ impl<D: Disk> Spool<D> {
             tried: BTreeSet::new(),
             unwanted: BTreeMap::new(),
             written_files: BTreeMap::new(),
+            most: (Totals::default(), 0),
             doomed: BTreeMap::new(),
             losses: Losses::default(),
             crash: None,

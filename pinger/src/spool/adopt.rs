@@ -166,17 +166,18 @@ impl<D: Disk> Spool<D> {
         let last = self.disk.read(&name, last, FRAME_SIZE as u64)?;
         let (mut header, end) = (Header::parse(&head), tail(&last));
         let mut segment = Segment::new(Table::Incoming, state, bytes, Totals::default());
+        let mut totals = Totals::default();
         if let (Some(header), Some(end)) = (&header, &end) {
             segment.table = header.table;
             segment.size = end.size;
             (segment.from_ns, segment.until_ns) = (end.from_ns, end.until_ns);
-            self.accounted = self.accounted.max(header.totals).max(end.totals);
+            totals = header.totals.max(end.totals);
         }
         let is_damaged = header.is_none() || end.is_none();
         if is_damaged || segment.table == Table::Gaps {
             let content = self.disk.read(&name, 0, bytes)?;
             let contents = Contents::of(&content);
-            self.accounted = self.accounted.max(contents.totals);
+            totals = totals.max(contents.totals);
             segment.fates.clone_from(&contents.fates);
             found.fates.extend(contents.fates);
             if is_damaged {
@@ -191,6 +192,7 @@ impl<D: Disk> Spool<D> {
                 (segment.from_ns, segment.until_ns) = range_ns;
             }
         }
+        self.accounted = self.accounted.max(totals);
         segment.closes = header.is_some_and(|header| header.closes);
         found.closes |= segment.closes;
         if segment.table == Table::Incoming {
@@ -199,6 +201,7 @@ impl<D: Disk> Spool<D> {
         if state == State::Done {
             self.kept_bytes += bytes;
             self.written_files.insert(number, (state, bytes));
+            self.note_totals(number, totals);
             return Ok(());
         }
         self.accepted += segment.results().rows;
@@ -207,7 +210,7 @@ impl<D: Disk> Spool<D> {
             segment.doubt(segment.until_ns);
             self.tried.insert(number);
         }
-        self.keep(number, segment);
+        self.keep(number, segment, totals);
         Ok(())
     }
 

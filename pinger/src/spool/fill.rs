@@ -321,21 +321,28 @@ impl<D: Disk> Spool<D> {
         }
         self.disk
             .rename(&name, &files::name(open.number, State::Whole))?;
-        self.keep(
-            open.number,
-            Segment {
-                from_ns: open.from_ns,
-                until_ns: open.until_ns,
-                since_ns: Some(open.since_ns).filter(|since_ns| *since_ns > 0),
-                ..Segment::new(Table::Incoming, State::Whole, open.bytes, open.size)
-            },
-        );
+        let segment = Segment {
+            from_ns: open.from_ns,
+            until_ns: open.until_ns,
+            since_ns: Some(open.since_ns).filter(|since_ns| *since_ns > 0),
+            ..Segment::new(Table::Incoming, State::Whole, open.bytes, open.size)
+        };
+        self.keep(open.number, segment, open.totals);
         Ok(())
     }
 
-    pub(super) fn keep(&mut self, number: u64, segment: Segment) {
+    /// Takes a whole segment that is on disk.
+    pub(super) fn keep(&mut self, number: u64, segment: Segment, totals: Totals) {
+        self.note_totals(number, totals);
         self.kept_bytes += segment.bytes;
         self.segments.insert(number, segment);
+    }
+
+    pub(super) fn note_totals(&mut self, number: u64, totals: Totals) {
+        let (most, _) = self.most;
+        if (totals.rows, totals.probes) >= (most.rows, most.probes) {
+            self.most = (totals, number);
+        }
     }
 
     pub(super) fn write_small_tables(&mut self, now: Now) {
@@ -348,7 +355,7 @@ impl<D: Disk> Spool<D> {
             let header = self.header(number, table, self.accounted);
             let bytes = small_segment(&header, &[], &block, &[], now.wall_ns);
             let segment = Segment::new(table, State::Whole, 0, size);
-            if let Err(error) = self.write_whole(number, &bytes, segment) {
+            if let Err(error) = self.write_whole(&header, &bytes, segment) {
                 self.small.push_front((table, block));
                 return self.fail(now, &error);
             }
@@ -358,10 +365,11 @@ impl<D: Disk> Spool<D> {
     /// Writes a segment at once: under a name that is void, then under its own.
     pub(super) fn write_whole(
         &mut self,
-        number: u64,
+        header: &Header,
         bytes: &[u8],
         segment: Segment,
     ) -> Result<(), DiskError> {
+        let number = header.number;
         let (new, whole) = (
             files::name(number, State::New),
             files::name(number, State::Whole),
@@ -382,7 +390,7 @@ impl<D: Disk> Spool<D> {
         }
         self.is_folder_dirty = true;
         let bytes = bytes.len() as u64;
-        self.keep(number, Segment { bytes, ..segment });
+        self.keep(number, Segment { bytes, ..segment }, header.totals);
         Ok(())
     }
 }

@@ -259,7 +259,7 @@ impl<D: Disk> Spool<D> {
             closes: header.closes,
             ..Segment::new(Table::Gaps, State::Whole, 0, size)
         };
-        self.write_whole(number, &bytes, segment)?;
+        self.write_whole(&header, &bytes, segment)?;
         self.accounted = totals;
         self.losses.list.clear();
         self.losses.told_ns = Some(now.mono_ns);

@@ -254,8 +254,8 @@ impl<D: Disk> Spool<D> {
         self.sweep(now);
     }
 
-    /// Deletes what the store has. The newest segment stays, without being sent again: its number
-    /// and totals are what a run that takes over goes on from.
+    /// Deletes what the store has. The newest segment stays, and the one with the highest totals,
+    /// without being sent again: what a run that takes over goes on from.
     pub(super) fn sweep(&mut self, now: Now) {
         let kept = self.segments.last_key_value().map(|(number, _)| *number);
         let written = self
@@ -269,7 +269,7 @@ impl<D: Disk> Spool<D> {
             .map(|(number, (state, _))| (*number, *state))
             .collect();
         for (number, state) in files {
-            let is_newest = Some(number) == newest;
+            let is_newest = Some(number) == newest || number == self.most.1;
             if is_newest && state == State::Done {
                 continue;
             }
