@@ -478,3 +478,36 @@ fn a_range_is_answered_from_what_is_fine_enough_and_still_there() {
          FROM slo_burn(objective = 50, days = 30) FORMAT TSV";
     assert_eq!(server.sql(burn), "16\t4\t75\t50\t0.5\t0.5\n");
 }
+
+/// The view of schema version 2 looks at every result, and so is slow and exact.
+#[test]
+fn outages_are_those_that_every_result_shows() {
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let view = statements(MIGRATIONS[1].sql)
+        .find(|statement| statement.contains("VIEW outages AS"))
+        .expect("version 2 has it");
+    server.sql(&view.replace("VIEW outages AS", "VIEW outages_exact AS"));
+    server.sql("INSERT INTO destinations (id, interval) SELECT number, 1000000000 FROM numbers(6)");
+    // Bursts of misses, single ones, failed sends, late answers, traces, and skipped rounds; one
+    // destination never answers.
+    server.sql(
+        "INSERT INTO incoming (run, source, destination, sequence, time_due, outcome, hops) \
+         WITH number % 24 AS flow, intDiv(number, 24) AS step, intDiv(flow, 4) AS host, \
+         sipHash64(flow, intDiv(step, 10)) % 4 = 0 AS burst, sipHash64(number, 2) % 100 AS roll \
+         SELECT 1 + flow % 2, 1 + intDiv(flow, 2) % 2, host, step, \
+         now64(9) - INTERVAL 2 HOUR + toIntervalSecond(step), \
+         multiIf(roll < 5, 'send_failed', host = 5, 'lost', roll < 8 AND step % 3 = 0, 'late', \
+         burst AND roll < 60, 'lost', burst AND roll < 80, 'error', roll < 12, 'lost', 'reply'), \
+         if(roll = 90 AND step % 3 = 0, 8, 0) \
+         FROM numbers(120000) WHERE NOT (step % 3 = 1 AND sipHash64(number, 3) % 3 = 0)",
+    );
+    // As text: the types of their counts differ.
+    let text = |view: &str| format!("SELECT toString(tuple(*)) FROM {view}");
+    let (fast, exact) = (text("outages"), text("outages_exact"));
+    let differences = format!(
+        "SELECT (SELECT count() FROM outages) > 100, (SELECT count() FROM ({fast} EXCEPT {exact})), \
+         (SELECT count() FROM ({exact} EXCEPT {fast})) FORMAT TSV"
+    );
+    assert_eq!(server.sql(&differences), "1\t0\t0\n");
+}
