@@ -224,6 +224,38 @@ fn rollups_are_exact_after_repeats_restarts_and_merges() {
     store.close(&pinger::stats::Counts::default(), store_kit::PATIENCE);
 }
 
+/// What a killed server leaves: some tables have a block, others do not. Here a view that is away
+/// for a while stands for the table that does not.
+#[test]
+fn a_repeat_completes_what_only_some_tables_have() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(100));
+    let store = open(&home.embedded(), run).expect("the engine starts");
+    home.sql("CREATE TABLE offered AS incoming ENGINE = MergeTree ORDER BY sequence");
+    let mut random = Random(43);
+    let views = [
+        "incoming_to_results",
+        "incoming_to_misses",
+        "incoming_to_minute",
+        "results_minute_to_hour",
+        "incoming_to_rtt_minute",
+        "rtt_minute_to_hour",
+    ];
+    for (number, view) in views.iter().enumerate() {
+        let block = rows(&mut random, 300 * number as u64, 300);
+        insert(&home, "offered", &format!("o{number}"), &block);
+        let token = format!("3-7-{number}");
+        home.sql(&format!("DETACH TABLE {view}"));
+        insert(&home, "incoming", &token, &block);
+        home.sql(&format!("ATTACH TABLE {view}"));
+        for _ in 0..2 {
+            insert(&home, "incoming", &token, &block);
+            assert_exact(&home, view);
+        }
+    }
+    store.close(&pinger::stats::Counts::default(), store_kit::PATIENCE);
+}
+
 /// Round trips at the edges of buckets, and anywhere; in one minute, hour and destination each
 /// hundred of them.
 fn quantile_rows(due_ns: u64) -> String {
@@ -381,4 +413,101 @@ fn an_upgrade_fills_the_rollups_once() {
         server.sql("SELECT sum(reply), sum(rtt_sum) FROM results_hour FORMAT TSV"),
         before
     );
+}
+
+#[test]
+fn a_range_is_answered_from_what_is_fine_enough_and_still_there() {
+    const HOUR: u64 = 3600;
+    const DAY: u64 = 24 * HOUR;
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    // Three replies and a miss in one minute of each age. What a table holds begins with its
+    // oldest row, so the ages that are asked for have an older one behind them.
+    let ages = [
+        120,
+        6 * DAY,
+        20 * DAY,
+        220 * DAY,
+        1700 * DAY,
+        6 * DAY + HOUR,
+        100 * DAY,
+    ];
+    for age in ages {
+        server.sql(&format!(
+            "INSERT INTO incoming (run, source, destination, sequence, time_due, rtt, outcome) \
+             SELECT 1, 1, 7, number, toStartOfMinute(now() - {age}) + number, \
+             if(number = 3, NULL, 1000000 * (1 + number)), if(number = 3, 'lost', 'reply') \
+             FROM numbers(4)"
+        ));
+    }
+    for (around, seconds, step) in [
+        (ages[0], 10 * 60, 1),
+        (ages[0], 10 * HOUR, 60),
+        (ages[0], 2 * DAY, 300),
+        (ages[0], 15 * DAY, 3600),
+        (ages[0], 40 * DAY, 86_400),
+        (ages[1], 10 * 60, 1),
+        // Raw results have expired, then minutes.
+        (ages[2], 10 * 60, 60),
+        (ages[2], DAY, 300),
+        (ages[3], 10 * 60, 3600),
+        (ages[4], DAY, 3600),
+    ] {
+        let (since, until) = (around + seconds / 2, around as i64 - (seconds / 2) as i64);
+        let range = format!("from = now() - {since}, until = now() - ({until})");
+        let rows = format!(
+            "SELECT any(step), sum(sent), sum(reply), min(rtt_min_ms), max(rtt_max_ms) \
+             FROM loss_and_rtt({range}) WHERE destination = 7 FORMAT TSV"
+        );
+        let within = |age: &&u64| age.abs_diff(around) <= seconds / 2;
+        let times = ages.iter().filter(within).count();
+        let expected = format!("{step}\t{}\t{}\t1\t3\n", 4 * times, 3 * times);
+        assert_eq!(server.sql(&rows), expected, "{range}");
+        let total = format!(
+            "SELECT step, sent / 4, rtt_mean_ms, rtt_p50_ms BETWEEN 1.98 AND 2.02, rtt_p99_ms = 3, \
+             (SELECT sum(replies) FROM rtt_heat_map({range})) = reply \
+             FROM loss_and_rtt_total({range}) FORMAT TSV"
+        );
+        assert_eq!(
+            server.sql(&total),
+            format!("{step}\t{times}\t2\t1\t1\t1\n"),
+            "{range}"
+        );
+    }
+    let burn = "SELECT sent, missed, availability_percent, budget_left_percent, burn_1h, burn_3d \
+         FROM slo_burn(objective = 50, days = 30) FORMAT TSV";
+    assert_eq!(server.sql(burn), "16\t4\t75\t50\t0.5\t0.5\n");
+}
+
+/// The view of schema version 2 looks at every result, and so is slow and exact.
+#[test]
+fn outages_are_those_that_every_result_shows() {
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let view = statements(MIGRATIONS[1].sql)
+        .find(|statement| statement.contains("VIEW outages AS"))
+        .expect("version 2 has it");
+    server.sql(&view.replace("VIEW outages AS", "VIEW outages_exact AS"));
+    server.sql("INSERT INTO destinations (id, interval) SELECT number, 1000000000 FROM numbers(6)");
+    // Bursts of misses, single ones, failed sends, late answers, traces, and skipped rounds; one
+    // destination never answers.
+    server.sql(
+        "INSERT INTO incoming (run, source, destination, sequence, time_due, outcome, hops) \
+         WITH number % 24 AS flow, intDiv(number, 24) AS step, intDiv(flow, 4) AS host, \
+         sipHash64(flow, intDiv(step, 10)) % 4 = 0 AS burst, sipHash64(number, 2) % 100 AS roll \
+         SELECT 1 + flow % 2, 1 + intDiv(flow, 2) % 2, host, step, \
+         now64(9) - INTERVAL 2 HOUR + toIntervalSecond(step), \
+         multiIf(roll < 5, 'send_failed', host = 5, 'lost', roll < 8 AND step % 3 = 0, 'late', \
+         burst AND roll < 60, 'lost', burst AND roll < 80, 'error', roll < 12, 'lost', 'reply'), \
+         if(roll = 90 AND step % 3 = 0, 8, 0) \
+         FROM numbers(120000) WHERE NOT (step % 3 = 1 AND sipHash64(number, 3) % 3 = 0)",
+    );
+    // As text: the types of their counts differ.
+    let text = |view: &str| format!("SELECT toString(tuple(*)) FROM {view}");
+    let (fast, exact) = (text("outages"), text("outages_exact"));
+    let differences = format!(
+        "SELECT (SELECT count() FROM outages) > 100, (SELECT count() FROM ({fast} EXCEPT {exact})), \
+         (SELECT count() FROM ({exact} EXCEPT {fast})) FORMAT TSV"
+    );
+    assert_eq!(server.sql(&differences), "1\t0\t0\n");
 }
