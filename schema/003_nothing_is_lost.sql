@@ -3,6 +3,7 @@
 -- pinger inserts results into `incoming`, which keeps nothing: the materialized views below write
 -- each block into `results` and into the rollups. A block that is sent again under its token
 -- changes none of them, if the insert sets deduplicate_blocks_in_dependent_materialized_views=1.
+-- The views write with the rights of whoever applied this: who inserts need not read anything.
 -- With optimize_on_insert=0 it is not merged once more before it is written: the views have
 -- grouped it already, and that takes half the time of an insert.
 
@@ -39,7 +40,8 @@ CREATE TABLE IF NOT EXISTS incoming
 ENGINE = Null
 COMMENT 'Where pinger inserts results; keeps nothing, its views fill results and the rollups';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_results TO results AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_results TO results
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT
     run, source, destination, sequence, time_due, lag, rtt, outcome, answer, address, rsite, rhost,
     rtype, rcode, rid, rseq, ttl, hops, hop_limit, traffic_class, datamatch, mismatch_at
@@ -55,7 +57,7 @@ CREATE TABLE IF NOT EXISTS gaps
     until Nullable(DateTime64(9, 'UTC')) COMMENT 'Results after this are there; NULL if that is not known',
     probes Nullable(UInt64) COMMENT 'Probes that were sent and whose result is missing; NULL if not known',
     rows Nullable(UInt64) COMMENT 'Results that are missing, late answers and duplicates included; NULL if not known',
-    reason Enum8('crash' = 1, 'spool_full' = 2, 'too_old' = 3, 'refused' = 4, 'queue_full' = 5, 'corrupt' = 6) COMMENT 'Why',
+    reason Enum8('crash' = 1, 'spool_full' = 2, 'too_old' = 3, 'refused' = 4, 'queue_full' = 5, 'corrupt' = 6, 'interrupted' = 7) COMMENT 'Why',
     detail String COMMENT 'The same in words',
     updated DateTime64(9, 'UTC') DEFAULT now64(9) COMMENT 'When this row was written'
 )
@@ -178,13 +180,15 @@ TTL toDateTime(time_due) + INTERVAL 7 DAY
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000
 COMMENT 'Probes that no reply came to, traces left out; for seven days, as results';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_misses TO misses AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_misses TO misses
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT run, source, destination, sequence, time_due, outcome
 FROM incoming
 WHERE hops = 0 AND outcome IN ('error', 'lost', 'send_failed')
 COMMENT 'Probes that no reply came to';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_minute TO results_minute AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_minute TO results_minute
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT
     toStartOfMinute(time_due) AS minute,
     source,
@@ -210,7 +214,8 @@ WHERE hops = 0
 GROUP BY minute, source, destination
 COMMENT 'Adds results up per minute';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS results_minute_to_hour TO results_hour AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS results_minute_to_hour TO results_hour
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT
     toStartOfHour(minute) AS hour,
     source,
@@ -235,7 +240,8 @@ FROM results_minute AS m
 GROUP BY hour, source, destination
 COMMENT 'Adds minutes up per hour';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_rtt_minute TO rtt_minute AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_rtt_minute TO rtt_minute
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT
     toStartOfMinute(time_due) AS minute,
     source,
@@ -247,7 +253,8 @@ WHERE hops = 0 AND outcome = 'reply' AND rtt IS NOT NULL
 GROUP BY minute, source, destination, bucket
 COMMENT 'Sorts round trips into buckets';
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS rtt_minute_to_hour TO rtt_hour AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS rtt_minute_to_hour TO rtt_hour
+DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT toStartOfHour(minute) AS hour, source, destination, bucket, sum(m.count) AS count
 FROM rtt_minute AS m
 GROUP BY hour, source, destination, bucket

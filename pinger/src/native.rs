@@ -33,7 +33,7 @@ const OUTCOME: &str = "Enum8('reply' = 1, 'error' = 2, 'lost' = 3, 'send_failed'
 const ANSWER: &str = "Enum8('none' = 0, 'echo' = 1, 'datagram' = 2, 'syn_ack' = 3, \
                       'reset' = 4, 'icmp_error' = 5)";
 const REASON: &str = "Enum8('crash' = 1, 'spool_full' = 2, 'too_old' = 3, 'refused' = 4, \
-                      'queue_full' = 5, 'corrupt' = 6)";
+                      'queue_full' = 5, 'corrupt' = 6, 'interrupted' = 7)";
 /// Nanoseconds since 1970.
 pub const TIME: &str = "DateTime64(9, 'UTC')";
 
@@ -116,18 +116,21 @@ pub fn gaps(rows: &[Gap]) -> Block {
 
 /// A value of fixed size, as ClickHouse keeps it in memory: little endian.
 pub trait Value: Copy {
+    /// Its bytes.
+    const SIZE: usize;
     /// What stands in a nullable column where there is no value.
     const NONE: Self;
-    /// Its bytes.
-    fn bytes(self) -> impl AsRef<[u8]>;
+    /// Writes them; `to` has that many.
+    fn write(self, to: &mut [u8]);
 }
 
 macro_rules! numbers {
     ($($number:ty)*) => {$(
         impl Value for $number {
+            const SIZE: usize = size_of::<Self>();
             const NONE: Self = 0;
-            fn bytes(self) -> impl AsRef<[u8]> {
-                self.to_le_bytes()
+            fn write(self, to: &mut [u8]) {
+                to.copy_from_slice(&self.to_le_bytes());
             }
         }
     )*};
@@ -136,16 +139,18 @@ macro_rules! numbers {
 numbers!(u8 u16 u32 u64 i8 i64);
 
 impl Value for bool {
+    const SIZE: usize = 1;
     const NONE: Self = false;
-    fn bytes(self) -> impl AsRef<[u8]> {
-        [u8::from(self)]
+    fn write(self, to: &mut [u8]) {
+        to.copy_from_slice(&[u8::from(self)]);
     }
 }
 
 impl Value for Ipv6Addr {
+    const SIZE: usize = 16;
     const NONE: Self = Self::UNSPECIFIED;
-    fn bytes(self) -> impl AsRef<[u8]> {
-        self.octets()
+    fn write(self, to: &mut [u8]) {
+        to.copy_from_slice(&self.octets());
     }
 }
 
@@ -202,8 +207,11 @@ impl<'a, R> Columns<'a, R> {
     }
 
     fn put<T: Value>(&mut self, value: impl Fn(&R) -> T) {
-        for row in self.rows {
-            self.plain.extend_from_slice(value(row).bytes().as_ref());
+        let start = self.plain.len();
+        self.plain.resize(start + self.rows.len() * T::SIZE, 0);
+        let to = self.plain[start..].chunks_exact_mut(T::SIZE);
+        for (row, to) in self.rows.iter().zip(to) {
+            value(row).write(to);
         }
     }
 

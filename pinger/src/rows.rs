@@ -63,22 +63,6 @@ pub struct ResultRow {
     pub hop_limit_changed: bool,
 }
 
-/// Rows on their way to ClickHouse; given away whole, so never cloned.
-#[derive(Debug)]
-pub struct Batch {
-    /// Names this content and no other, for ever: ClickHouse drops a batch whose token it has.
-    pub token: String,
-    /// The rows, never empty.
-    pub rows: Vec<ResultRow>,
-}
-
-/// The most rows in a batch: four megabytes before compression, and few enough parts a second
-/// at any rate the prober reaches.
-pub const BATCH_ROWS: usize = 50_000;
-
-/// The longest a row waits for its batch to fill, so that a table read during a run is no older.
-pub const BATCH_AGE_NS: u64 = 500_000_000;
-
 /// What all rows of a run share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowKeys {
@@ -143,66 +127,6 @@ pub fn mapped(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
-    }
-}
-
-/// Cuts the rows of one run into batches, by count and by age.
-#[derive(Debug)]
-pub struct Batcher {
-    run: u64,
-    source: u32,
-    /// Number of the next batch: part of its token, so never used twice.
-    number: u64,
-    rows: Vec<ResultRow>,
-    /// When the first of `rows` came.
-    since_ns: u64,
-}
-
-impl Batcher {
-    /// A batcher of the run and source in `keys`, starting with batch number zero.
-    pub fn new(keys: &RowKeys) -> Self {
-        Self {
-            run: keys.run,
-            source: keys.source,
-            number: 0,
-            rows: Vec::new(),
-            since_ns: 0,
-        }
-    }
-
-    /// Adds a row; returns the batch that it filled, if it did.
-    pub fn push(&mut self, now_ns: u64, row: ResultRow) -> Option<Batch> {
-        if self.rows.is_empty() {
-            self.since_ns = now_ns;
-        }
-        self.rows.push(row);
-        if self.rows.len() >= BATCH_ROWS {
-            self.flush()
-        } else {
-            self.poll(now_ns)
-        }
-    }
-
-    /// Returns the batch whose oldest row has waited [`BATCH_AGE_NS`], if there is one.
-    pub fn poll(&mut self, now_ns: u64) -> Option<Batch> {
-        if now_ns.saturating_sub(self.since_ns) >= BATCH_AGE_NS {
-            self.flush()
-        } else {
-            None
-        }
-    }
-
-    /// Returns whatever has been added since the last batch, if anything.
-    pub fn flush(&mut self) -> Option<Batch> {
-        if self.rows.is_empty() {
-            return None;
-        }
-        // The next batch is most likely about as long as this one.
-        let next = Vec::with_capacity(self.rows.len());
-        let rows = std::mem::replace(&mut self.rows, next);
-        let token = format!("{}-{}-{}", self.source, self.run, self.number);
-        self.number += 1;
-        Some(Batch { token, rows })
     }
 }
 
@@ -428,71 +352,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_batch_is_cut_by_count() {
-        let mut batcher = Batcher::new(&KEYS);
-        let row = KEYS.row(1, &result(Outcome::Lost, None));
-        for _ in 1..BATCH_ROWS {
-            assert!(batcher.push(10, row.clone()).is_none());
-        }
-        let batch = batcher.push(10, row.clone()).expect("the batch is full");
-        assert_eq!(
-            (batch.rows.len(), batch.token.as_str()),
-            (BATCH_ROWS, "3-7-0")
-        );
-        assert!(batcher.flush().is_none());
-        assert!(batcher.push(11, row).is_none());
-        assert_eq!(batcher.flush().expect("one row").token, "3-7-1");
-    }
-
-    #[test]
-    fn a_batch_is_cut_by_age() {
-        let mut batcher = Batcher::new(&KEYS);
-        let row = KEYS.row(1, &result(Outcome::Lost, None));
-        assert!(batcher.poll(u64::MAX).is_none());
-        assert!(batcher.push(1_000, row.clone()).is_none());
-        assert!(batcher.poll(999 + BATCH_AGE_NS).is_none());
-        assert_eq!(
-            batcher
-                .poll(1_000 + BATCH_AGE_NS)
-                .expect("old enough")
-                .rows
-                .len(),
-            1
-        );
-        assert!(batcher.push(2 * BATCH_AGE_NS, row.clone()).is_none());
-        assert_eq!(
-            batcher
-                .push(3 * BATCH_AGE_NS, row)
-                .expect("old enough")
-                .rows
-                .len(),
-            2
-        );
-    }
-
-    proptest! {
-        /// Every row comes out once, in order, in batches with tokens of their own.
-        #[test]
-        fn no_row_is_lost_or_doubled(gaps in prop::collection::vec(0..BATCH_AGE_NS, 1..200)) {
-            let mut batcher = Batcher::new(&KEYS);
-            let (mut now, mut batches) = (0, Vec::new());
-            for (sequence, gap) in gaps.iter().enumerate() {
-                now += gap;
-                batches.extend(batcher.poll(now));
-                let mut result = result(Outcome::Lost, None);
-                result.sequence = sequence as u64;
-                batches.extend(batcher.push(now, KEYS.row(1, &result)));
-            }
-            batches.extend(batcher.flush());
-            let out: Vec<u64> =
-                batches.iter().flat_map(|batch| &batch.rows).map(|row| row.sequence).collect();
-            prop_assert_eq!(out, (0..gaps.len() as u64).collect::<Vec<_>>());
-            let mut tokens: Vec<_> = batches.iter().map(|batch| &batch.token).collect();
-            tokens.dedup();
-            prop_assert_eq!(tokens.len(), batches.len());
-        }
-    }
     #[test]
     fn a_chunk_is_cut_by_count_and_tells_what_it_holds() {
         let mut chunker = Chunker::new();

@@ -173,8 +173,6 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     };
     let threads = machine.start(options, &way, routes, crew)?;
     let ended = show.run(threads, store, &watch);
-    // All that was counted has been handed over, and its end is known.
-    Tally::remove(options.source.id, info.run);
     drop(ports);
     ended
 }

@@ -33,9 +33,11 @@ mod files;
 mod fill;
 mod room;
 mod send;
+mod doubt;
 mod adopt;
 
 pub use disk::{Disk, DiskError, Entry};
+pub use doubt::DOUBT_FRESH_NS;
 pub use fill::{BACKLOG_AGE_NS, BATCH_AGE_NS, BATCH_BYTES, BATCH_ROWS};
 pub use gap::{Gap, GapReason, Loss};
 pub use memory::MemoryDisk;
@@ -105,6 +107,8 @@ pub struct Spool<D> {
     /// What the disk has left for us, as far as that is known.
     room_bytes: Option<u64>,
     looked_ns: Option<u64>,
+    /// Since when there is something too old, CLOCK_MONOTONIC nanoseconds.
+    old_since_ns: Option<u64>,
     accepted: u64,
     written: u64,
     dropped: u64,
@@ -126,13 +130,15 @@ struct Segment {
     /// When its first and last results came, wall clock nanoseconds.
     from_ns: i64,
     until_ns: i64,
+    /// When it was begun, CLOCK_MONOTONIC nanoseconds; `None` of an earlier run's.
+    since_ns: Option<u64>,
     /// Of a segment of gaps: what it tells of. It is sent when all that has happened.
     fates: Vec<(u64, Fate)>,
     /// Of a segment of gaps: whether it tells what is missing of the whole run.
     closes: bool,
     is_out: bool,
-    /// An insert of it may have reached the server.
-    is_doubtful: bool,
+    /// Since when an insert of it may have reached the server, wall clock nanoseconds.
+    doubt_ns: Option<i64>,
     /// A gap on disk tells what of it is damaged.
     is_damage_told: bool,
     /// Its name of this state is safe from a power failure.
@@ -194,6 +200,7 @@ impl<D: Disk> Spool<D> {
             bytes_elsewhere: 0,
             room_bytes: None,
             looked_ns: None,
+            old_since_ns: None,
             accepted: 0,
             written: 0,
             dropped: 0,
@@ -332,6 +339,11 @@ impl<D: Disk> Spool<D> {
         let open = open.map(|open| open.size.rows);
         let segments = self.segments.values().map(|is| is.results().rows);
         waiting.chain(open).chain(segments).sum()
+    }
+
+    /// Rows that wait in memory because the disk does not take them.
+    pub fn unwritten(&self) -> u64 {
+        self.waiting.iter().map(|chunk| chunk.block.rows).sum()
     }
 
     /// What happened that the user should know, since this was asked last.

@@ -5,6 +5,7 @@
 //! it has them, and counts of what became of them. Rows that cannot be kept are counted as dropped
 //! and told by a gap, never passed over in silence.
 
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +17,9 @@ use crate::native::Block;
 use crate::rows::mapped;
 use crate::spool::Table;
 use crate::stats::{Counts, RowCounts};
+use clickhouse::Connection;
 use disk::RunKey;
+use schema::Company;
 use session::{Session, Sharing};
 use tables::{DestinationRow, RunRow, SourceRow};
 use writer::{Setup, Writer};
@@ -95,6 +98,7 @@ impl Store {
             },
             registration: registration(source, destinations, &run),
             is_checked: found.away.is_none(),
+            is_embedded: session.is_embedded(),
         };
         let (writer, notices) = Writer::start(session.connection(), setup)?;
         session.keep_up(writer.notices_in());
@@ -156,6 +160,18 @@ impl Store {
     }
 }
 
+/// The longest a server is waited for at the start: then it is away, and probing begins.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// Tables that a run inserts into, and a column of each.
+const INSERTED: [(&str, &str); 5] = [
+    ("incoming", "run"),
+    ("gaps", "run"),
+    ("runs", "run"),
+    ("sources", "id"),
+    ("destinations", "id"),
+];
+
 /// What stands at the other end of the connection.
 struct Found {
     /// The store in one line for people.
@@ -167,17 +183,13 @@ struct Found {
 async fn find(session: &Session, options: &StoreOptions) -> Result<Found, StoreError> {
     let connection = session.connection();
     if session.is_embedded() {
-        schema::apply(connection).await?;
-    } else if let Err(error) = schema::check(connection).await {
-        let StoreError::Unreachable { url, reason } = error else {
-            return Err(error);
-        };
+        schema::apply(connection, Company::Alone, &mut tell).await?;
+    } else if let Some(reason) = away(connection).await? {
+        let url = connection.url();
         return Ok(Found {
             description: format!("ClickHouse at {url}, which is away"),
-            away: Some(format!("cannot reach ClickHouse at {url}: {reason}")),
+            away: Some(reason),
         });
-    } else {
-        connection.may_insert("incoming").await?;
     }
     let version: String = connection.fetch_one("SELECT version()").await?;
     let description = match session.is_embedded() {
@@ -191,6 +203,36 @@ async fn find(session: &Session, options: &StoreOptions) -> Result<Found, StoreE
         description,
         away: None,
     })
+}
+
+/// Looks whether a server may be written to; if it is not there just now, why, in words. That is
+/// no reason not to probe.
+async fn away(connection: &Connection) -> Result<Option<String>, StoreError> {
+    let look = async {
+        schema::check(connection).await?;
+        for (table, key) in INSERTED {
+            connection.may_insert(table, key).await?;
+        }
+        Ok::<_, StoreError>(())
+    };
+    match tokio::time::timeout(LOOK_MAX, look).await {
+        Ok(Ok(())) => Ok(None),
+        Ok(Err(error)) if error.may_pass() => {
+            let text = error.to_string();
+            Ok(text.lines().next().map(str::to_owned))
+        }
+        Ok(Err(error)) => Err(error),
+        Err(_) => Ok(Some(format!(
+            "ClickHouse at {} does not answer",
+            connection.url()
+        ))),
+    }
+}
+
+/// An upgrade of the embedded store may take long, and there is no view yet to say so.
+fn tell(text: &str) {
+    // A closed stderr leaves nobody to tell.
+    let _ = writeln!(io::stderr(), "pinger: schema: {text}");
 }
 
 fn registration(
@@ -212,11 +254,7 @@ fn registration(
 /// # Errors
 /// When the store cannot be used, or has a schema that this program does not know.
 pub fn apply_schema(options: &StoreOptions) -> Result<schema::Applied, StoreError> {
-    let session = Session::open(options, Sharing::Guest)?;
-    match session.applied() {
-        Some(applied) => Ok(applied),
-        None => session.block_on(schema::apply(session.connection())),
-    }
+    schema::command::apply(options, &mut |_| ())
 }
 
 /// Wall clock nanoseconds since 1970.

@@ -41,35 +41,54 @@ const DRAIN_STEPS: u32 = 20_000;
 
 /// What a run did, whatever became of it.
 #[derive(Debug, Default)]
-pub struct Truth {
+struct Truth {
     /// One a row made: whether it ends a probe.
-    pub rows: Vec<bool>,
+    rows: Vec<bool>,
     /// Probes sent.
-    pub sent: u64,
+    sent: u64,
     /// Probes whose row has been made.
-    pub ended: u64,
+    ended: u64,
     /// What is known of it outside of the disk, while it is not closed.
-    pub tally: Option<Tally>,
+    tally: Option<Tally>,
     /// The host lost power before the run was closed: how much is missing cannot be known.
-    pub is_vague: bool,
+    is_vague: bool,
     /// A bit of a file was flipped.
-    pub is_damaged: bool,
+    is_damaged: bool,
     /// [`Spool::end`] has succeeded.
-    pub has_ended: bool,
+    has_ended: bool,
 }
 
 /// What happened in a history, to see that histories are rich.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
+    /// Rows made.
     pub rows: u64,
+    /// Starts of pinger.
     pub lives: u64,
+    /// Lives that were killed.
     pub kills: u64,
+    /// Lives that ended with the host.
     pub power_losses: u64,
+    /// Lives that ended well.
     pub clean_ends: u64,
+    /// Bits flipped on disk.
     pub flips: u64,
-    /// Gaps by reason.
+    /// Gaps by the number of their reason.
     pub gaps: [u64; GapReason::ALL.len() + 1],
-    pub server: server::Seen,
+    /// Inserts of new rows that were acknowledged, or were not but landed.
+    pub written: u64,
+    /// Inserts whose token the server knew.
+    pub repeated: u64,
+    /// Inserts that landed before the connection broke.
+    pub landed_and_broke: u64,
+    /// Tokens noted without the rows.
+    pub burnt: u64,
+    /// Acknowledged inserts whose rows were not there.
+    pub missing: u64,
+    /// Inserts refused for their rows.
+    pub refused: u64,
+    /// Inserts that were not made because their rows were there.
+    pub asked: u64,
 }
 
 /// How a life ends.
@@ -94,14 +113,14 @@ struct Life {
 }
 
 /// Everything that outlives a process.
-pub struct World {
+struct World {
     rng: Rng,
     host: Rc<RefCell<Host>>,
-    pub server: Server,
+    server: Server,
     now: Now,
-    pub runs: BTreeMap<u64, Truth>,
+    runs: BTreeMap<u64, Truth>,
     folders: BTreeMap<u64, SimDisk>,
-    pub seen: Seen,
+    seen: Seen,
 }
 
 /// Plays the history of `seed`.
@@ -117,8 +136,17 @@ pub fn play(seed: u64) -> Result<Seen, String> {
     }
     world.drain().map_err(told)?;
     check::runs(&mut world).map_err(told)?;
-    world.seen.server = world.server.seen;
-    Ok(world.seen)
+    let server = world.server.seen;
+    Ok(Seen {
+        written: server.written,
+        repeated: server.repeated,
+        landed_and_broke: server.landed_and_broke,
+        burnt: server.burnt,
+        missing: server.missing,
+        refused: server.refused,
+        asked: server.asked,
+        ..world.seen
+    })
 }
 
 impl World {
@@ -179,6 +207,7 @@ impl World {
 
     fn pass(&mut self, ns: u64) {
         self.now.mono_ns += ns;
+        self.server.now_ns = self.now.mono_ns;
         self.now.wall_ns = self.now.wall_ns.saturating_add_unsigned(ns);
     }
 
@@ -292,7 +321,7 @@ impl World {
             if let Some(truth) = self.runs.get_mut(run) {
                 truth.tally = None;
                 // Closed by whoever syncs is closed for ever.
-                truth.is_vague |= !is_closed && !(is_noted && spool.is_none());
+                truth.is_vague |= !(is_closed || is_noted && spool.is_none());
             }
         }
     }
@@ -325,6 +354,8 @@ impl World {
     /// A moment of a life.
     fn step(&mut self, life: &mut Life, is_probing: bool) -> Result<(), String> {
         let ns = match self.rng.below(100) {
+            // No insert takes as long as the leaps below.
+            _ if !life.out.is_empty() => 25_000_000,
             0 => 60_000_000_000,
             1..4 => self.rng.below(10_000_000_000),
             _ => 25_000_000,
@@ -581,6 +612,8 @@ fn chunk(run: u64, first: u64, rows: &[bool], now: Now) -> Chunk {
             tx_ns: 0,
             outcome: if *ends { Outcome::Lost } else { Outcome::Late },
             answer: None,
+            jitter_ns: 0,
+            hop_limit_changed: false,
         };
         keys.row(121, &result)
     };

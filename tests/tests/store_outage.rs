@@ -317,8 +317,7 @@ fn a_store_that_cannot_write_is_waited_for() {
             "DROP TABLE incoming; RENAME TABLE away TO incoming",
         ),
     ];
-    let mut number = 0;
-    for (breaking, words, mending) in troubles {
+    for (number, (breaking, words, mending)) in (0..).zip(troubles) {
         let store = open(&options, run + number).expect("all is well");
         let sender = store.sender();
         sender.offer(chunk(run + number, 0, 10));
@@ -330,7 +329,6 @@ fn a_store_that_cannot_write_is_waited_for() {
         mending.split("; ").for_each(|sql| drop(server.sql(sql)));
         await_that("it is written", || sender.counts() == all_written(20));
         assert_eq!(store.close(&Counts::default(), PATIENCE), all_written(20));
-        number += 1;
     }
     assert_eq!(server.sql(SUMS), sums(60));
 }

@@ -56,6 +56,10 @@ enum Task {
         /// Only this step: format, lint, docs, unit or end-to-end.
         #[arg(long)]
         step: Option<String>,
+        /// Only the chaos test, this many rounds of 5 to 8 seconds: runs while things go wrong.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+              conflicts_with_all = ["quick", "step", "filter"])]
+        chaos: Option<u32>,
         /// Only tests whose names contain one of these.
         filter: Vec<String>,
     },
@@ -120,12 +124,16 @@ fn perform(task: Task) -> Result<i32> {
         Task::Test {
             quick,
             step,
+            chaos,
             filter,
-        } => test::command(&test::Choice {
-            quick,
-            step,
-            filters: filter,
-        }),
+        } => match chaos {
+            Some(rounds) => test::chaos(rounds),
+            None => test::command(&test::Choice {
+                quick,
+                step,
+                filters: filter,
+            }),
+        },
         Task::Bench {
             runs,
             seconds,

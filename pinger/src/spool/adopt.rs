@@ -84,6 +84,10 @@ impl<D: Disk> Spool<D> {
 
     pub(super) fn write_ended(&mut self) -> Result<(), DiskError> {
         if !self.is_closed {
+            if self.is_synced() {
+                // Gaps have their names before this file has its own.
+                self.disk.sync_folder()?;
+            }
             self.disk.create(files::ENDED)?;
             if self.is_synced() {
                 self.disk.sync(files::ENDED)?;
@@ -199,7 +203,8 @@ impl<D: Disk> Spool<D> {
         }
         self.accepted += segment.results().rows;
         if state == State::Tried {
-            segment.doubt();
+            // Sent at some time after its last result.
+            segment.doubt(segment.until_ns);
             self.tried.insert(number);
         }
         self.keep(number, segment);

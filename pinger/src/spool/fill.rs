@@ -5,7 +5,8 @@ use super::disk::{Disk, DiskError};
 use super::files::{self, State};
 use super::gap::{GapReason, Loss};
 use super::segment::{
-    FRAME_SIZE, Fate, FrameHeader, Header, Kind, MARKER_SIZE, Marker, Table, Totals, emit_fates,
+    FRAME_SIZE, Fate, FrameHeader, HEADER_SIZE, Header, Kind, MARKER_SIZE, Marker, Table, Totals,
+    emit_fates,
 };
 use super::{Chunk, DropPolicy, Now, Segment, Spool, SyncPolicy};
 use crate::native::{Block, checksum};
@@ -17,6 +18,9 @@ pub const BATCH_ROWS: u64 = 500_000;
 /// The most bytes of a segment, but for the chunk that filled it: two that are on their way, and
 /// what the connections hold of them, take little memory.
 pub const BATCH_BYTES: u64 = 32 << 20;
+
+/// The fewest segments that a full spool has.
+const PARTS_MIN: u64 = 16;
 
 /// The longest that a segment is filled, so that a table read during a run is no older.
 pub const BATCH_AGE_NS: u64 = 500_000_000;
@@ -131,8 +135,8 @@ impl<D: Disk> Spool<D> {
     /// Writes chunks that wait, as far as disk and limits allow.
     pub(super) fn pour(&mut self, now: Now) {
         while let Some(chunk) = self.waiting.front() {
-            let frame = FRAME_SIZE + chunk.markers.len() * MARKER_SIZE;
-            let needed = frame as u64 + chunk.block.bytes.len() as u64;
+            // With a segment's first and last bytes.
+            let needed = room_for(chunk);
             if let Err(error) = self.clean() {
                 return self.fail(now, &error);
             }
@@ -201,7 +205,9 @@ impl<D: Disk> Spool<D> {
         open.totals = header.totals;
         open.from_ns = open.from_ns.min(chunk.from_ns);
         open.until_ns = open.until_ns.max(chunk.until_ns);
-        let is_full = open.size.rows >= BATCH_ROWS || open.bytes >= BATCH_BYTES;
+        // What is dropped is a whole segment: a small spool has small ones.
+        let bytes_max = BATCH_BYTES.min(self.options.bytes_max / PARTS_MIN);
+        let is_full = open.size.rows >= BATCH_ROWS || open.bytes >= bytes_max;
         self.accounted = header.totals;
         self.waiting_bytes -= chunk.block.bytes.len() as u64;
         self.room_bytes = self
@@ -320,6 +326,7 @@ impl<D: Disk> Spool<D> {
             Segment {
                 from_ns: open.from_ns,
                 until_ns: open.until_ns,
+                since_ns: Some(open.since_ns).filter(|since_ns| *since_ns > 0),
                 ..Segment::new(Table::Incoming, State::Whole, open.bytes, open.size)
             },
         );
@@ -380,6 +387,12 @@ impl<D: Disk> Spool<D> {
     }
 }
 
+/// How many bytes a chunk takes at most: as if it were a segment of its own.
+pub(super) fn room_for(chunk: &Chunk) -> u64 {
+    let frame = HEADER_SIZE + 2 * FRAME_SIZE + chunk.markers.len() * MARKER_SIZE;
+    frame as u64 + chunk.block.bytes.len() as u64
+}
+
 /// A segment of one block.
 pub(super) fn small_segment(
     header: &Header,
@@ -426,10 +439,11 @@ impl Segment {
             is_size_known: true,
             from_ns: 0,
             until_ns: 0,
+            since_ns: None,
             fates: Vec::new(),
             closes: false,
             is_out: false,
-            is_doubtful: false,
+            doubt_ns: None,
             is_damage_told: false,
             is_name_safe: false,
             attempts: 0,

@@ -21,17 +21,20 @@ pub enum GapReason {
     QueueFull = 5,
     /// Their file was damaged.
     Corrupt = 6,
+    /// The run was told to end at once while these probes were in flight.
+    Interrupted = 7,
 }
 
 impl GapReason {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Crash,
         Self::SpoolFull,
         Self::TooOld,
         Self::Refused,
         Self::QueueFull,
         Self::Corrupt,
+        Self::Interrupted,
     ];
 
     /// The name in the schema.
@@ -43,6 +46,7 @@ impl GapReason {
             Self::Refused => "refused",
             Self::QueueFull => "queue_full",
             Self::Corrupt => "corrupt",
+            Self::Interrupted => "interrupted",
         }
     }
 }

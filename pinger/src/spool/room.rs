@@ -6,13 +6,14 @@
 
 use super::disk::{Disk, DiskError};
 use super::files::{self, State};
-use super::fill::small_segment;
+use super::fill::{room_for, small_segment};
 use super::gap::{Gap, GapReason, Loss};
 use super::segment::{Fate, Marker, Table, Totals};
-use super::{DropPolicy, Notice, Now, Segment, Spool};
+use super::{Chunk, DropPolicy, Notice, Now, Segment, Spool};
 use crate::native;
 
-/// When the spool is full, at least this part of it is freed at once: few gaps tell of it.
+/// When the spool is full, at least this part of what it holds is freed at once: few gaps tell of
+/// it.
 const FREED_PART: u64 = 64;
 
 /// The most segments that are given up at once: so many numbers fit a small file.
@@ -27,6 +28,10 @@ const GAP_NS: u64 = 10_000_000_000;
 /// The same when so many segments of gaps wait already: an outage of weeks.
 const GAPS_MANY: usize = 1000;
 const GAP_MANY_NS: u64 = 3_600_000_000_000;
+
+/// What is too old must be so for this long, or for a tenth of the age that is allowed: a clock
+/// that jumps must not cost what waits.
+const OLD_SURE_NS: u64 = 600_000_000_000;
 
 /// Losses of one reason that come after so long are news again.
 const NEWS_NS: u64 = 600_000_000_000;
@@ -126,12 +131,27 @@ impl<D: Disk> Spool<D> {
             && self.room_bytes.is_none_or(|room| needed <= room)
     }
 
+    /// Whether a chunk would go over the limits.
+    pub fn lacks_room(&self, chunk: &Chunk) -> bool {
+        !self.has_room(room_for(chunk))
+    }
+
+    /// Gives up the oldest segments that were never sent, for this spool or for a newer one that
+    /// shares its limits. Returns whether it had any to give.
+    pub fn give_way(&mut self, now: Now, chunk: &Chunk) -> bool {
+        self.free(now, room_for(chunk))
+    }
+
     /// Gives up the oldest segments that were never sent. Returns whether there is room now.
     pub(super) fn make_room(&mut self, now: Now, needed: u64) -> bool {
+        self.free(now, needed) && self.has_room(needed)
+    }
+
+    fn free(&mut self, now: Now, needed: u64) -> bool {
         if self.options.drop != DropPolicy::Oldest {
             return false;
         }
-        let wanted = needed.max(self.options.bytes_max / FREED_PART);
+        let wanted = needed.max(self.kept_bytes / FREED_PART);
         let mut freed = 0;
         let is_next = |(_, segment): &(&u64, &Segment)| {
             let is_wanted = freed < wanted;
@@ -142,15 +162,30 @@ impl<D: Disk> Spool<D> {
         let numbers = droppable.take_while(is_next).take(FATES_MAX);
         let numbers: Vec<u64> = numbers.map(|(number, _)| *number).collect();
         self.drop_segments(now, &numbers, GapReason::SpoolFull, "the spool was full")
-            && self.has_room(needed)
     }
 
     /// Gives up what has waited too long.
     pub(super) fn drop_old(&mut self, now: Now) {
-        let oldest_ns = now.wall_ns.saturating_sub(self.options.age_max_ns);
-        let is_old = |segment: &Segment| segment.is_droppable() && segment.until_ns < oldest_ns;
+        let age_max_ns = self.options.age_max_ns;
+        let age_ns = |segment: &Segment| match segment.since_ns {
+            Some(since_ns) => {
+                i64::try_from(now.mono_ns.saturating_sub(since_ns)).unwrap_or(i64::MAX)
+            }
+            // Of an earlier run: it has no other clock.
+            None => now.wall_ns.saturating_sub(segment.until_ns),
+        };
+        let is_old = |segment: &Segment| segment.is_droppable() && age_ns(segment) > age_max_ns;
         let old = self.segments.iter().filter(|(_, segment)| is_old(segment));
         let numbers: Vec<u64> = old.map(|(number, _)| *number).take(FATES_MAX).collect();
+        if numbers.is_empty() {
+            self.old_since_ns = None;
+            return;
+        }
+        let since_ns = *self.old_since_ns.get_or_insert(now.mono_ns);
+        let sure_ns = OLD_SURE_NS.min(age_max_ns.unsigned_abs() / 10);
+        if now.mono_ns < since_ns + sure_ns {
+            return;
+        }
         self.drop_segments(
             now,
             &numbers,

@@ -2,6 +2,7 @@
 //! ended.
 
 use super::disk::Disk;
+use super::doubt::{DOUBT_FRESH_NS, question};
 use super::files::{self, State};
 use super::gap::{GapReason, Loss};
 use super::segment::{Contents, Fate, Table, Totals};
@@ -16,6 +17,10 @@ pub const BACKOFF_MAX_NS: u64 = 5_000_000_000;
 /// Segments that are out, or were and must go again, at most; others wait untouched, so that
 /// limits may still take them.
 pub const TRIED_MAX: usize = 2;
+
+/// Tokens that a segment has at most. Each but the last takes a crash of the server at its worst
+/// moment; rows that are still not to be seen were deleted there, by retention for example.
+const GENERATIONS_MAX: u32 = 8;
 
 /// How often the server must say that rows are wrong before it is believed.
 const REFUSALS: u32 = 2;
@@ -85,16 +90,26 @@ impl<D: Disk> Spool<D> {
         segment.is_out = true;
         let (attempt, generation) = (segment.attempts, segment.generation);
         segment.attempts += 1;
-        let (table, rows) = (segment.table, segment.size.rows);
-        let is_doubtful = segment.is_doubtful;
+        let (table, rows, until_ns) = (segment.table, segment.size.rows, segment.until_ns);
+        let doubt_ns = segment.doubt_ns;
+        let is_old = |doubt_ns: i64| now.wall_ns.saturating_sub(doubt_ns) > DOUBT_FRESH_NS;
+        let question = doubt_ns.and_then(|_| question(&self.identity, table, &contents.markers));
+        // Gaps are asked for by the question only.
+        if table != Table::Incoming {
+            contents.markers.clear();
+        }
         Some(Job {
             number,
             table,
             token: self.token(number, generation),
             attempt,
+            is_once_more: generation > 1,
             rows,
+            until_ns,
             body: content,
-            is_doubtful,
+            is_doubtful: doubt_ns.is_some(),
+            ask_first: question.is_some() && doubt_ns.is_some_and(is_old),
+            question,
             markers: contents.markers,
         })
     }
@@ -146,7 +161,7 @@ impl<D: Disk> Spool<D> {
         let before = known.or(end.map(|end| end.size));
         let lost = before.map(|before| before.minus(contents.size));
         // What was sent before it was damaged may be in the store, all of it.
-        let lost = lost.filter(|_| !segment.is_doubtful);
+        let lost = lost.filter(|_| segment.doubt_ns.is_none());
         let table = segment.table;
         let size = match table {
             Table::Incoming => lost,
@@ -203,14 +218,16 @@ impl<D: Disk> Spool<D> {
         segment.is_out = false;
         match end {
             End::Written => self.written(now, number),
+            End::Missing if segment.generation >= GENERATIONS_MAX => self.written(now, number),
             End::Missing => {
                 segment.generation += 1;
-                segment.is_doubtful = true;
+                segment.doubt_ns = Some(now.wall_ns);
+                self.back_off(now, number);
             }
             End::Untried => {}
             End::Retry(_) => self.back_off(now, number),
             End::Doubtful(_) => {
-                segment.doubt();
+                segment.doubt(now.wall_ns);
                 self.back_off(now, number);
             }
             End::Refused(words) => {
@@ -277,13 +294,13 @@ impl<D: Disk> Spool<D> {
 }
 
 impl Segment {
-    /// An insert of it may have reached the server.
-    pub(super) fn doubt(&mut self) {
+    /// An insert of it may have reached the server since `since_ns`.
+    pub(super) fn doubt(&mut self, since_ns: i64) {
         if self.table.is_replacing() {
             // Twice is harmless there, so nobody needs to ask.
             self.generation += 1;
         } else {
-            self.is_doubtful = true;
+            self.doubt_ns = self.doubt_ns.or(Some(since_ns));
         }
     }
 }

@@ -140,17 +140,27 @@ pub struct Job {
     pub token: String,
     /// How often it was given out before.
     pub attempt: u32,
+    /// Whether the server has taken it under another token and has not got its rows. Of
+    /// [`Table::Incoming`] it must then go into `results` alone.
+    pub is_once_more: bool,
     /// How many rows.
     pub rows: u64,
+    /// When the last of them came, wall clock nanoseconds: no insert was tried before that.
+    pub until_ns: i64,
     /// Blocks in ClickHouse's compressed Native format: the body of the request.
     pub body: Vec<u8>,
-    /// Whether an earlier insert may have reached the server. If so and it acknowledges this one,
-    /// ask whether it has a row like one of the `markers`; if it has none, that is
-    /// [`End::Missing`].
+    /// Whether an earlier insert may have reached the server. If so, and it acknowledges this one,
+    /// ask the `question`. If it counts no row, and the server was killed since the earlier insert,
+    /// that is [`End::Missing`].
     pub is_doubtful: bool,
-    /// Of [`Table::Incoming`], the first row of each day. Of [`Table::Gaps`], the first row:
-    /// `time_due` is its `from`, `outcome` its reason, the rest is zero. Empty for other tables,
-    /// which are never doubtful: there a row may come twice, so it does.
+    /// Whether the server may have forgotten the token of that insert. Then ask the `question`
+    /// first: if it counts a row of each day, that is [`End::Written`] and nothing must be inserted.
+    pub ask_first: bool,
+    /// If it is doubtful, the statement that gives on how many days the server has rows of this
+    /// job's markers, and for how many seconds the server has run. Rows of
+    /// [`Table::is_replacing`] are never doubtful: they may come twice, so they do.
+    pub question: Option<String>,
+    /// The first row of each day; empty for tables other than [`Table::Incoming`].
     pub markers: Vec<Marker>,
 }
 

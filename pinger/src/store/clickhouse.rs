@@ -1,6 +1,7 @@
 //! One connection to a ClickHouse server over HTTP: statements in, rows or bytes out, and the
 //! server's errors told apart.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::schema::SchemaError;
 use fault::ServerFault;
 
 pub(super) mod fault;
-mod verdict;
+pub(super) mod verdict;
 
 /// The database of the embedded store, and of a URL that names none.
 pub(super) const DATABASE: &str = "pinger";
@@ -42,7 +43,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const END_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where a server is and who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Address {
     /// Scheme, host and port only.
     pub origin: String,
@@ -89,6 +90,13 @@ impl Address {
             format!("{}@", self.user)
         };
         format!("{scheme}://{user}{rest}/{}", self.database)
+    }
+}
+
+/// Without what is secret, so that no message or log can show it.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Address").field(&self.url()).finish()
     }
 }
 
@@ -229,9 +237,9 @@ impl Connection {
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
-    pub(super) async fn may_insert(&self, table: &str) -> Result<(), StoreError> {
+    pub(super) async fn may_insert(&self, table: &str, column: &str) -> Result<(), StoreError> {
         // Not one row: nothing is written, but all that is checked before is.
-        self.execute(&format!("INSERT INTO {table} (run) SELECT 0 WHERE 0"))
+        self.execute(&format!("INSERT INTO {table} ({column}) SELECT 0 WHERE 0"))
             .await
     }
 
@@ -242,6 +250,20 @@ impl Connection {
     pub(super) async fn execute(&self, sql: &str) -> Result<(), StoreError> {
         self.client
             .query_raw(sql)
+            .execute()
+            .await
+            .map_err(|error| self.error(&error))
+    }
+
+    /// The same for a statement that may take long, under an id by which its progress can be
+    /// asked for.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub(super) async fn execute_as(&self, sql: &str, id: &str) -> Result<(), StoreError> {
+        self.client
+            .query_raw(sql)
+            .with_setting("query_id", id)
             .execute()
             .await
             .map_err(|error| self.error(&error))
@@ -336,6 +358,10 @@ impl Connection {
             .with_setting("decompress", "1")
             // Acknowledged means written: the server must not answer before it has the part.
             .with_setting("async_insert", "0")
+            // Nor, in a cluster, before the shards have theirs.
+            .with_setting("distributed_foreground_insert", "1")
+            // The views have grouped what they write; grouping it again takes as long.
+            .with_setting("optimize_on_insert", "0")
             .with_setting("insert_deduplicate", "1")
             .with_setting("insert_deduplication_token", token)
             // The tables that materialized views fill drop a repeated segment as well.
@@ -384,6 +410,10 @@ impl Connection {
                 },
                 code: fault.code,
                 message: fault.message,
+            },
+            None if fault::is_of_tls(error) => StoreError::Tls {
+                url,
+                reason: fault::root(error),
             },
             None => StoreError::Unreachable {
                 url,
@@ -490,6 +520,16 @@ mod tests {
             );
             assert_eq!(address.url(), shown);
         }
+    }
+
+    #[test]
+    fn an_address_shows_nothing_secret() {
+        let address = Address {
+            password: "geheim".to_owned(),
+            header: Some(("X".to_owned(), "geheim".to_owned())),
+            ..parse("https://u@h/d").expect("a URL")
+        };
+        assert_eq!(format!("{address:?}"), "Address(\"https://u@h:8443/d\")");
     }
 
     #[test]

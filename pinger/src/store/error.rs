@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::clickhouse::verdict::is_busy;
 use super::schema::SchemaError;
 
 /// Why the store could not be opened, used or asked.
@@ -119,6 +120,19 @@ pub enum StoreError {
         /// What the network said.
         reason: String,
     },
+    /// The server cannot prove who it is, or speaks no TLS.
+    #[error(
+        "no safe connection to ClickHouse at {url}: {reason}\n  \
+         let SSL_CERT_FILE name a file with the certificate (PEM) of who issued the server's, or \
+         add that to those which this host trusts; the host in the URL must be a name in the \
+         server's certificate, and the port its HTTPS port (8443 unless changed)"
+    )]
+    Tls {
+        /// The URL, without any password.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Something else answers at the URL.
     #[error(
         "{url} answers{}, but is no ClickHouse\n  \
@@ -192,6 +206,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it may pass by itself: nobody answers just now, or somebody has too much to do.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            // What a proxy says whose server is away.
+            Self::NoClickHouse { status, .. } => matches!(status, Some(502..=504)),
+            Self::Server { code, .. } => is_busy(*code),
+            _ => false,
+        }
+    }
+
     /// A function that makes an error of an I/O error on a file.
     pub(super) fn file(
         action: &'static str,

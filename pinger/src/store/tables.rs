@@ -60,9 +60,17 @@ const RUN_COLUMNS: &[&str] = &[
     "updated",
 ];
 
-/// The statement that inserts blocks of a table.
-pub(super) fn statement(table: Table) -> String {
+/// Without naming columns: those of the block that the table has not are skipped.
+const RESULTS_ONCE_MORE: &str =
+    "INSERT INTO results SETTINGS input_format_skip_unknown_fields = 1 FORMAT Native";
+
+/// The statement that inserts blocks of a table, the first time or once more under another token.
+///
+/// Results that are missing from `results` go there and nowhere else: what `incoming` fills
+/// besides has them, and would count them twice under the other token.
+pub(super) fn statement(table: Table, is_once_more: bool) -> String {
     let columns = match table {
+        Table::Incoming if is_once_more => return RESULTS_ONCE_MORE.to_owned(),
         Table::Incoming => native::RESULT_COLUMNS,
         Table::Sources => SOURCE_COLUMNS,
         Table::Destinations => DESTINATION_COLUMNS,

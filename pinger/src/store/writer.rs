@@ -30,6 +30,7 @@ use sending::Sending;
 use spooler::Spooler;
 use voice::Voice;
 
+mod doubt;
 mod line;
 mod sending;
 mod spooler;
@@ -198,6 +199,8 @@ pub(super) struct Setup<'a> {
     pub registration: Vec<(Table, Block)>,
     /// Whether the store was there and its schema is the right one.
     pub is_checked: bool,
+    /// Whether the engine is our own.
+    pub is_embedded: bool,
 }
 
 /// The writer's threads, from outside.
@@ -260,6 +263,7 @@ impl Writer {
                 connection: connection.another(),
                 closing: closed.clone(),
                 is_checked: Arc::clone(&is_checked),
+                forgets: !setup.is_embedded,
             };
             let (runtime, tasks, ended) = (runtime()?, tasks.clone(), ended.clone());
             let thread = spawn("pinger-sending", move || {

@@ -9,7 +9,7 @@ use super::{Truth, World};
 ///
 /// # Errors
 /// What is wrong.
-pub fn counts(spools: &[Spool<SimDisk>]) -> Result<(), String> {
+pub(super) fn counts(spools: &[Spool<SimDisk>]) -> Result<(), String> {
     for spool in spools {
         let (counts, audit) = (spool.counts(), spool.audit());
         if counts.spooled != audit {
@@ -23,7 +23,7 @@ pub fn counts(spools: &[Spool<SimDisk>]) -> Result<(), String> {
 ///
 /// # Errors
 /// What is wrong.
-pub fn runs(world: &mut World) -> Result<(), String> {
+pub(super) fn runs(world: &mut World) -> Result<(), String> {
     for (run, truth) in &world.runs {
         self::run(world, *run, truth).map_err(|words| format!("run {run}: {words}"))?;
     }

@@ -13,25 +13,25 @@ use crate::sim::rng::Rng;
 
 /// How bad a disk is.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
+pub(super) struct Faults {
     /// Probability that a call fails.
-    pub fail: f64,
+    pub(super) fail: f64,
     /// Bytes of a folder, beyond which it is full.
-    pub capacity: u64,
+    pub(super) capacity: u64,
 }
 
 /// What all folders share.
 #[derive(Debug)]
-pub struct Host {
-    pub rng: Rng,
-    pub faults: Faults,
+pub(super) struct Host {
+    pub(super) rng: Rng,
+    pub(super) faults: Faults,
     /// After so many calls the process or the host is dead.
-    pub calls_left: Option<u64>,
-    pub dead: bool,
+    pub(super) calls_left: Option<u64>,
+    pub(super) dead: bool,
 }
 
 impl Host {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self {
             rng: Rng::new(seed),
             faults: Faults {
@@ -61,7 +61,7 @@ enum Change {
 
 /// A folder.
 #[derive(Debug, Default)]
-pub struct Folder {
+pub(super) struct Folder {
     files: Vec<File>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
@@ -70,7 +70,7 @@ pub struct Folder {
 
 impl Folder {
     /// Loses what was not synced, in whole or in part.
-    pub fn lose_power(&mut self, rng: &mut Rng) {
+    pub(super) fn lose_power(&mut self, rng: &mut Rng) {
         let kept = rng.below(self.changes.len() as u64 + 1) as usize;
         let in_order = rng.chance(0.7);
         let mut names = self.durable_names.clone();
@@ -92,7 +92,7 @@ impl Folder {
     }
 
     /// Makes all that is there safe.
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for file in &mut self.files {
             file.durable.clone_from(&file.cache);
         }
@@ -101,7 +101,7 @@ impl Folder {
     }
 
     /// Flips a bit in a file that is whole; whether there was one.
-    pub fn flip(&mut self, rng: &mut Rng, ending: &str) -> bool {
+    pub(super) fn flip(&mut self, rng: &mut Rng, ending: &str) -> bool {
         let mut whole = self.names.iter().filter(|(name, _)| name.ends_with(ending));
         let Some((_, file)) = whole.next() else {
             return false;
@@ -117,7 +117,7 @@ impl Folder {
     }
 
     /// The names of all files.
-    pub fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         self.names.keys().cloned().collect()
     }
 
@@ -172,14 +172,14 @@ fn lose_content(file: &mut File, rng: &mut Rng) {
 
 /// A folder as the spool sees it.
 #[derive(Clone, Debug)]
-pub struct SimDisk {
-    pub host: Rc<RefCell<Host>>,
-    pub folder: Rc<RefCell<Folder>>,
+pub(super) struct SimDisk {
+    pub(super) host: Rc<RefCell<Host>>,
+    pub(super) folder: Rc<RefCell<Folder>>,
 }
 
 impl SimDisk {
     /// An empty folder.
-    pub fn new(host: &Rc<RefCell<Host>>) -> Self {
+    pub(super) fn new(host: &Rc<RefCell<Host>>) -> Self {
         Self {
             host: Rc::clone(host),
             folder: Rc::default(),

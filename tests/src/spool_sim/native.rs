@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 /// The numbers in a column; `None` for NULL. Strings and addresses are zero.
-pub type Column = Vec<Option<u64>>;
+pub(super) type Column = Vec<Option<u64>>;
 
 /// All blocks of an insert, columns by name.
 ///
 /// # Panics
 /// When they are not well formed.
-pub fn blocks(mut body: &[u8]) -> Vec<BTreeMap<String, Column>> {
+pub(super) fn blocks(mut body: &[u8]) -> Vec<BTreeMap<String, Column>> {
     let mut blocks = Vec::new();
     while !body.is_empty() {
         let packed = u32::from_le_bytes(body[17..21].try_into().expect("four bytes")) as usize;

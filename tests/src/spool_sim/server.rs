@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use pinger::spool::{End, Job, Marker, Table};
+use pinger::spool::{DOUBT_FRESH_NS, End, Job, Table};
 
 use super::native::{Column, blocks};
 use crate::sim::rng::Rng;
@@ -11,65 +11,72 @@ use crate::sim::rng::Rng;
 /// How many of the latest tokens of a table are remembered.
 const WINDOW: usize = 50;
 
+/// And for how long: other probers write as well.
+const REMEMBERED_NS: u64 = 2 * DOUBT_FRESH_NS.cast_unsigned();
+
 /// Probabilities of what may become of an insert.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Trouble {
+pub(super) struct Trouble {
     /// It cannot be reached at all.
-    pub away: bool,
+    pub(super) away: bool,
     /// The rows land and the connection breaks.
-    pub lands_and_breaks: f64,
+    pub(super) lands_and_breaks: f64,
     /// The connection breaks first.
-    pub breaks: f64,
+    pub(super) breaks: f64,
     /// An error that has nothing to do with the rows: HTTP 500, too many parts, read-only.
-    pub error: f64,
+    pub(super) error: f64,
     /// It is killed after it noted the token and before the rows landed.
-    pub burns: f64,
+    pub(super) burns: f64,
 }
 
 /// A gap as the server has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GapRow {
-    pub run: u64,
-    pub from_ns: i64,
-    pub rows: Option<u64>,
-    pub probes: Option<u64>,
-    pub reason: i8,
+pub(super) struct GapRow {
+    pub(super) run: u64,
+    pub(super) from_ns: i64,
+    pub(super) rows: Option<u64>,
+    pub(super) probes: Option<u64>,
+    pub(super) reason: i8,
 }
 
 /// What happened, to see that histories are rich.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
-    pub written: u64,
-    pub repeated: u64,
-    pub landed_and_broke: u64,
-    pub burnt: u64,
-    pub missing: u64,
-    pub refused: u64,
+pub(super) struct Seen {
+    pub(super) written: u64,
+    pub(super) repeated: u64,
+    pub(super) landed_and_broke: u64,
+    pub(super) burnt: u64,
+    pub(super) missing: u64,
+    pub(super) refused: u64,
+    pub(super) asked: u64,
 }
 
 /// The server.
 #[derive(Debug, Default)]
-pub struct Server {
-    pub trouble: Trouble,
+pub(super) struct Server {
+    pub(super) trouble: Trouble,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub(super) now_ns: u64,
     /// Of each run: how often it has the row with this number.
-    pub results: BTreeMap<u64, BTreeMap<u64, u32>>,
-    pub gaps: Vec<GapRow>,
+    pub(super) results: BTreeMap<u64, BTreeMap<u64, u32>>,
+    pub(super) gaps: Vec<GapRow>,
     /// Rows of `runs`.
-    pub runs: BTreeMap<u64, u32>,
+    pub(super) runs: BTreeMap<u64, u32>,
     /// Numbers of rows that it refuses.
-    pub poison: BTreeSet<(u64, u64)>,
-    markers: BTreeSet<(u64, u64, i64, i8)>,
-    tokens: BTreeMap<&'static str, VecDeque<String>>,
+    pub(super) poison: BTreeSet<(u64, u64)>,
+    /// Of each row of results: run, sequence, when it was due, outcome.
+    markers: BTreeSet<[i128; 4]>,
+    tokens: BTreeMap<&'static str, VecDeque<(String, u64)>>,
     /// What each token named first; never forgotten.
     contents: BTreeMap<String, Vec<u8>>,
-    pub seen: Seen,
+    pub(super) seen: Seen,
     /// Runs of which a token named two contents, which must never happen.
-    pub two_contents: BTreeMap<u64, String>,
+    pub(super) two_contents: BTreeMap<u64, String>,
 }
 
 impl Server {
     /// What becomes of an insert, told as the sender would tell it.
-    pub fn insert(&mut self, job: &Job, rng: &mut Rng) -> End {
+    pub(super) fn insert(&mut self, job: &Job, rng: &mut Rng) -> End {
         let trouble = self.trouble;
         if trouble.away {
             return End::Retry("connection refused".to_owned());
@@ -79,6 +86,11 @@ impl Server {
         }
         if rng.chance(trouble.breaks) {
             return End::Doubtful("connection reset".to_owned());
+        }
+        // The question of a sender whose doubt is old.
+        if job.ask_first && self.has_any(job) {
+            self.seen.asked += 1;
+            return End::Written;
         }
         if self.is_poison(job) {
             self.seen.refused += 1;
@@ -100,7 +112,7 @@ impl Server {
             return End::Doubtful("connection reset".to_owned());
         }
         // The confirming question of the sender.
-        if job.is_doubtful && !job.markers.iter().any(|marker| self.has(job, marker)) {
+        if job.question.is_some() && !self.has_any(job) {
             self.seen.missing += 1;
             return End::Missing;
         }
@@ -117,10 +129,13 @@ impl Server {
             self.two_contents.insert(run_of(job), job.token.clone());
         }
         let tokens = self.tokens.entry(job.table.name()).or_default();
-        if tokens.contains(&job.token) {
+        // Other probers push out what is old.
+        let oldest_ns = self.now_ns.saturating_sub(REMEMBERED_NS);
+        tokens.retain(|(_, since_ns)| *since_ns >= oldest_ns);
+        if tokens.iter().any(|(token, _)| *token == job.token) {
             return false;
         }
-        tokens.push_back(job.token.clone());
+        tokens.push_back((job.token.clone(), self.now_ns));
         if tokens.len() > WINDOW {
             tokens.pop_front();
         }
@@ -160,12 +175,13 @@ impl Server {
                 .or_default()
                 .entry(at("sequence"))
                 .or_default() += 1;
-            self.markers.insert((
-                at("run"),
-                at("sequence"),
-                at("time_due").cast_signed(),
-                at("outcome") as i8,
-            ));
+            let time_due = at("time_due").cast_signed();
+            self.markers.insert([
+                at("run").into(),
+                at("sequence").into(),
+                time_due.into(),
+                at("outcome").into(),
+            ]);
         }
     }
 
@@ -182,23 +198,34 @@ impl Server {
         }
     }
 
-    fn has(&self, job: &Job, marker: &Marker) -> bool {
-        // The token begins with source and run.
-        let run = job
-            .token
-            .split('-')
-            .nth(1)
-            .and_then(|run| run.parse().ok())
-            .unwrap_or(0);
-        match job.table {
-            Table::Gaps => self.gaps.iter().any(|gap| {
-                (gap.run, gap.from_ns, gap.reason) == (run, marker.time_due, marker.outcome)
-            }),
-            _ => self
-                .markers
-                .contains(&(run, marker.sequence, marker.time_due, marker.outcome)),
+    /// Answers the question of a sender in doubt: whether there is such a row.
+    fn has_any(&self, job: &Job) -> bool {
+        let question = job.question.as_deref().unwrap_or_default();
+        let numbers = numbers(question);
+        let (run, rows) = (numbers[0], &numbers[2..]);
+        if question.contains("FROM gaps") {
+            rows.chunks_exact(2).any(|row| {
+                let is =
+                    |gap: &&GapRow| (i128::from(gap.run), i128::from(gap.from_ns)) == (run, row[0]);
+                self.gaps
+                    .iter()
+                    .filter(is)
+                    .any(|gap| i128::from(gap.reason) == row[1])
+            })
+        } else {
+            rows.chunks_exact(4)
+                .any(|row| self.markers.contains(&[run, row[2], row[0], row[3]]))
         }
     }
+}
+
+/// The numbers in a statement, in their order.
+fn numbers(statement: &str) -> Vec<i128> {
+    let words = statement
+        .replace("fromUnixTimestamp64Nano", "")
+        .replace("toInt8", "");
+    let words = words.split(|c: char| !c.is_ascii_digit() && c != '-');
+    words.filter_map(|word| word.parse().ok()).collect()
 }
 
 /// The token begins with source and run.

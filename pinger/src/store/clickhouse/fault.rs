@@ -89,6 +89,25 @@ impl ServerFault {
     }
 }
 
+/// Whether an error is one of TLS: of certificates, or of a server that speaks something else.
+pub(crate) fn is_of_tls(error: &clickhouse::error::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(this) = cause {
+        if this.is::<rustls::Error>() {
+            return true;
+        }
+        // What an I/O error is made of is no source of it.
+        let made_of = this
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        cause = match made_of {
+            Some(inner) => Some(inner),
+            None => this.source(),
+        };
+    }
+    false
+}
+
 /// The innermost cause of a client error: "connection refused" rather than "network error".
 pub(crate) fn root(error: &clickhouse::error::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
@@ -147,6 +166,17 @@ mod tests {
         let own = ServerFault::parse("Code: 60. DB::Exception: a < b (UNKNOWN_TABLE)");
         assert!(!own.is_foreign());
         assert_eq!(own.worth_quoting(), "a < b (UNKNOWN_TABLE)");
+    }
+
+    #[test]
+    fn trouble_of_tls_is_found_however_deep() {
+        use std::io::Error as Io;
+        let network = |error: Io| clickhouse::error::Error::Network(error.into());
+        let tls = || Io::other(rustls::Error::DecryptError);
+        assert!(is_of_tls(&network(tls())));
+        assert!(is_of_tls(&network(Io::other(tls()))));
+        assert!(!is_of_tls(&network(Io::other("refused"))));
+        assert!(!is_of_tls(&network(Io::from_raw_os_error(111))));
     }
 
     #[test]

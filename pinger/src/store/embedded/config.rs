@@ -1,9 +1,10 @@
 //! The engine's configuration: few threads, little memory, and nobody let in but us.
 //!
 //! ClickHouse on loopback is open to every local user, so there are two locks. Requests without
-//! a secret header reach no handler at all; and the one user who may do anything useful has a
-//! password. Both are drawn afresh at each start. The user `default`, as whom the library's
-//! engine runs its start query, may do only that.
+//! a secret header reach no handler at all, nor do those of any user but ours; and that one user
+//! has a password. Both secrets are drawn afresh at each start. The user `default`, as whom the
+//! library's engine runs its start query, may do only that, but has no password and may read files
+//! for it, which is why it cannot be had by HTTP even with the header.
 
 use std::fmt::Write;
 use std::io::{self, Read};
@@ -88,7 +89,8 @@ impl Settings<'_> {
              <default_database>default</default_database>\n\
              <timezone>UTC</timezone>\n\
              <http_handlers><rule>\
-             <headers><{HEADER}>{key}</{HEADER}></headers>\
+             <headers><{HEADER}>{key}</{HEADER}>\
+             <X-ClickHouse-User>{USER}</X-ClickHouse-User></headers>\
              <handler><type>dynamic_query_handler</type>\
              <query_param_name>query</query_param_name></handler>\
              </rule></http_handlers>\n",

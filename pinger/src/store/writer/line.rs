@@ -21,7 +21,7 @@ pub(super) struct Line {
     pub(super) spool: Spool<Place>,
     /// None of a spool in memory.
     held: Option<Held>,
-    /// Whether an earlier run's tally may still be there.
+    /// Whether the run's tally may be there.
     has_tally: bool,
     /// Whether it is of a run that did not end as it should.
     pub(super) was_killed: bool,
@@ -66,7 +66,7 @@ impl Line {
             key: setup.key,
             spool,
             held,
-            has_tally: false,
+            has_tally: true,
             was_killed: false,
         })
     }
@@ -111,7 +111,7 @@ impl Line {
         }
     }
 
-    /// Removes the tally of an earlier run, once all that it says is on disk.
+    /// Removes the run's tally, once all that it says is on disk.
     pub(super) fn forget_tally(&mut self) {
         if self.has_tally && self.spool.is_closed() {
             Tally::remove(self.key.source, self.key.run);

@@ -3,9 +3,10 @@
 //! In: jobs of the spool. Out: how each insert ended. It decides nothing about what comes next,
 //! and tries each job once.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
@@ -18,7 +19,11 @@ use super::super::clickhouse::fault::Verdict;
 use super::super::disk::RunKey;
 use super::super::{StoreError, schema, tables};
 use super::LATE;
-use crate::spool::{End, Job, Marker};
+use super::doubt::{Doubt, Landed};
+use crate::spool::{End, Job};
+
+/// The longest a server may take to answer a question: it is a matter of milliseconds.
+const ASK_MAX: Duration = Duration::from_secs(30);
 
 /// A job, and whose.
 pub(super) struct Task {
@@ -39,6 +44,9 @@ pub(super) struct Sending {
     pub(super) closing: watch::Receiver<Option<Instant>>,
     /// Whether the schema is known to be the right one.
     pub(super) is_checked: Arc<AtomicBool>,
+    /// Whether the server may have forgotten a token by the time it gets it again. The embedded
+    /// engine has no other writer that would make it forget, and its log is put right at its start.
+    pub(super) forgets: bool,
 }
 
 impl Sending {
@@ -58,18 +66,32 @@ impl Sending {
     }
 
     async fn send(&self, task: &mut Task) -> End {
-        if let Err(error) = self.check_schema().await {
-            return End::Retry(one_line(&error));
+        if let Err(words) = self.check_schema().await {
+            return End::Retry(words);
+        }
+        let doubt = if self.forgets {
+            Doubt::of(&task.job)
+        } else {
+            None
+        };
+        if let Some(doubt) = doubt.as_ref().filter(|_| task.job.ask_first) {
+            match doubt.ask(&self.connection).await {
+                Ok(Landed::All) => return End::Written,
+                Ok(Landed::None | Landed::Part | Landed::Unknown) => {}
+                Err(words) => return End::Doubtful(words),
+            }
         }
         let job = &mut task.job;
         let body = Bytes::from(std::mem::take(&mut job.body));
-        let statement = tables::statement(job.table);
+        let statement = tables::statement(job.table, job.is_once_more);
         let insert = self
             .connection
             .insert_blocks(&statement, &job.token, [body]);
         match insert.await {
-            Ok(()) if job.is_doubtful && !job.markers.is_empty() => self.confirm(task).await,
-            Ok(()) => End::Written,
+            Ok(()) => match doubt {
+                Some(doubt) => doubt.confirm(&self.connection).await,
+                None => End::Written,
+            },
             Err(error) => match Verdict::of(&error) {
                 Verdict::Refused(reason) => End::Refused(reason),
                 Verdict::Retry(reason) if never_arrived(&error) => End::Retry(reason),
@@ -79,48 +101,22 @@ impl Sending {
     }
 
     /// A store that was away at the start is looked at before it gets the first row.
-    async fn check_schema(&self) -> Result<(), StoreError> {
+    async fn check_schema(&self) -> Result<(), String> {
         if !self.is_checked.load(Ordering::Relaxed) {
-            schema::check(&self.connection).await?;
+            in_time(schema::check(&self.connection))
+                .await?
+                .map_err(|error| one_line(&error))?;
             self.is_checked.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
-
-    /// Asks whether the rows are there that the server says it has: one that was killed may
-    /// remember a token whose rows never came to be.
-    async fn confirm(&self, task: &Task) -> End {
-        let sql = question(task.key, &task.job.markers);
-        match self.connection.fetch_one::<u64>(&sql).await {
-            Ok(0) => End::Missing,
-            Ok(_) => End::Written,
-            Err(error) => End::Doubtful(one_line(&error)),
-        }
-    }
 }
 
-/// How many of the rows that the markers describe the store has.
-fn question(key: RunKey, markers: &[Marker]) -> String {
-    let RunKey { run, source } = key;
-    let rows: Vec<String> = markers
-        .iter()
-        .map(|marker| {
-            let Marker {
-                destination,
-                sequence,
-                time_due,
-                outcome,
-            } = marker;
-            format!(
-                "(time_due = fromUnixTimestamp64Nano({time_due}) AND destination = {destination} \
-                 AND sequence = {sequence} AND toInt8(outcome) = {outcome})"
-            )
-        })
-        .collect();
-    format!(
-        "SELECT count() FROM results WHERE run = {run} AND source = {source} AND ({})",
-        rows.join(" OR ")
-    )
+/// The result of a question, if there is one before [`ASK_MAX`] has passed.
+pub(super) async fn in_time<T>(question: impl Future<Output = T>) -> Result<T, String> {
+    tokio::time::timeout(ASK_MAX, question)
+        .await
+        .map_err(|_| "no answer in time: the server or the network is slow".to_owned())
 }
 
 /// Whether an insert failed before it had a connection.
@@ -134,7 +130,7 @@ fn never_arrived(error: &clickhouse::error::Error) -> bool {
 }
 
 /// An error with its advice on one line.
-fn one_line(error: &StoreError) -> String {
+pub(super) fn one_line(error: &StoreError) -> String {
     let text = error.to_string();
     text.split('\n')
         .map(str::trim)

@@ -18,7 +18,7 @@ use super::voice::Voice;
 use super::{CLOSED, Closing, Counters, LATE, Message, held};
 use crate::config::SpoolOptions;
 use crate::rows::RowChunk;
-use crate::spool::{Chunk, End, Now, TICK_NS, Table};
+use crate::spool::{Chunk, End, GapReason, Loss, Now, TICK_NS, Table, Totals};
 use crate::store::disk;
 use crate::store::wall_ns;
 use crate::wire::clock;
@@ -146,8 +146,22 @@ impl Spooler {
     fn put(&mut self, chunk: &RowChunk) {
         let rows = chunk.rows.len() as u64;
         self.tell_missed();
-        self.own.spool.put(now(), Chunk::of(chunk));
+        let chunk = Chunk::of(chunk);
+        self.make_way(&chunk);
+        self.own.spool.put(now(), chunk);
         self.counters.queued.fetch_sub(rows, Ordering::AcqRel);
+    }
+
+    /// What earlier runs left is older than anything of this one, and goes first.
+    fn make_way(&mut self, chunk: &Chunk) {
+        while self.own.spool.lacks_room(chunk) {
+            let mut left = self.left.iter_mut();
+            if !left.any(|line| line.spool.give_way(now(), chunk)) {
+                return;
+            }
+            let bytes = self.left.iter().map(|line| line.spool.counts().bytes);
+            self.own.spool.set_bytes_elsewhere(bytes.sum());
+        }
     }
 
     /// Tells the spool of chunks that found no room in the queue.
@@ -172,7 +186,7 @@ impl Spooler {
             line.spool.set_bytes_elsewhere(all.saturating_sub(own));
             line.spool.tick(now);
             for notice in line.spool.notices() {
-                if let Some(words) = self.voice.of_spool(notice, line.key) {
+                if let Some(words) = self.voice.of_spool(notice, line.key, line.path()) {
                     self.counters.trouble().dropped = Some(words);
                 }
             }
@@ -288,12 +302,33 @@ impl Spooler {
         self.tell_missed();
         self.publish();
         if let Some((run, counts)) = closing.end.as_deref() {
+            self.tell_unfinished(now, counts.in_flight);
             let end = run.end(counts, &self.counters.counts());
             self.own.spool.add(now, Table::Runs, end.block());
         }
         self.state.is_ended = self.own.spool.end(now).is_ok();
         self.state.progress = Some(Instant::now());
         self.state.closing = Some((Instant::now(), closing));
+    }
+
+    /// Tells of probes that were in flight when the run was told to end at once.
+    fn tell_unfinished(&mut self, now: Now, probes: u64) {
+        if probes == 0 {
+            return;
+        }
+        // They never were rows, so they are not counted as rows that were dropped.
+        self.state.told += probes;
+        let loss = Loss {
+            size: Some(Totals {
+                rows: probes,
+                probes,
+            }),
+            from_ns: now.wall_ns,
+            until_ns: now.wall_ns,
+            reason: GapReason::Interrupted,
+            detail: "the run was told to end at once, with probes in flight".to_owned(),
+        };
+        self.own.spool.lost(now, loss);
     }
 
     /// Whether nothing is left to do, or no time to do it.
@@ -334,13 +369,20 @@ impl Spooler {
         if left > 0 {
             self.voice.still_waiting(left, &self.data_dir);
         }
+        self.own.forget_tally();
         let waiting = self.own.spool.counts().spooled;
+        let unwritten = match self.own.is_on_disk() {
+            // The tally stays, so that the next run tells of them.
+            true => self.own.spool.unwritten(),
+            false => waiting,
+        };
+        if unwritten > 0 {
+            self.counters.drop_rows(unwritten, LATE);
+        }
         if self.own.spool.is_drained() {
             self.own.clear();
-        } else if self.own.is_on_disk() {
-            self.voice.waiting(waiting, self.own.path());
-        } else if waiting > 0 {
-            self.counters.drop_rows(waiting, LATE);
+        } else if waiting > unwritten {
+            self.voice.waiting(waiting - unwritten, self.own.path());
         }
     }
 }

@@ -17,32 +17,32 @@ const FAILURES_TOLD: u32 = 2;
 /// says so once.
 const OUTAGES_APART: Duration = Duration::from_secs(60);
 
+/// What is said of a store that was away at the start.
+const AWAY: &str = "the server cannot be reached";
+
 /// Remembers what was said.
 pub(super) struct Voice {
     notify: Sender<String>,
     url: String,
     /// Inserts that failed since the last one that did not.
     failures: u32,
-    /// Of an outage that goes on.
-    is_told: bool,
-    told: Option<Instant>,
+    /// Kinds of trouble that were told, of an outage that goes on.
+    told: Vec<String>,
+    told_at: Option<Instant>,
     /// Whether there was something of earlier runs to be sent.
     has_left: bool,
-    /// Reasons for losses that were told.
-    losses: Vec<GapReason>,
 }
 
 impl Voice {
-    /// A voice about the store at `url`; `is_told`: that it is away was said already.
-    pub(super) fn new(notify: Sender<String>, url: String, is_told: bool) -> Self {
+    /// A voice about the store at `url`; `is_away`: that it is away was said already.
+    pub(super) fn new(notify: Sender<String>, url: String, is_away: bool) -> Self {
         Self {
             notify,
             url,
             failures: 0,
-            is_told,
-            told: None,
+            told: is_away.then(|| AWAY.to_owned()).into_iter().collect(),
+            told_at: None,
             has_left: false,
-            losses: Vec::new(),
         }
     }
 
@@ -54,27 +54,32 @@ impl Voice {
     /// An insert failed.
     pub(super) fn failed(&mut self, reason: &str) {
         self.failures += 1;
-        let is_soon = self.told.is_some_and(|told| told.elapsed() < OUTAGES_APART);
-        if self.failures >= FAILURES_TOLD && !self.is_told && !is_soon {
-            self.is_told = true;
-            self.told = Some(Instant::now());
-            let url = &self.url;
-            self.tell(format!(
-                "the store does not take rows, they wait: {reason} ({url})"
-            ));
+        let kind = kind(reason);
+        let is_known = self.told.iter().any(|told| told == kind);
+        let is_soon = self
+            .told_at
+            .is_some_and(|told| told.elapsed() < OUTAGES_APART);
+        if self.failures < FAILURES_TOLD || is_known || is_soon && self.told.is_empty() {
+            return;
         }
+        self.told.push(kind.to_owned());
+        self.told_at = Some(Instant::now());
+        let url = &self.url;
+        self.tell(format!(
+            "the store does not take rows, they wait: {reason} ({url})"
+        ));
     }
 
     /// An insert succeeded.
     pub(super) fn written(&mut self) {
         self.failures = 0;
-        if std::mem::take(&mut self.is_told) {
+        if !std::mem::take(&mut self.told).is_empty() {
             self.tell("the store takes rows again".to_owned());
         }
     }
 
     /// What a spool has to say; why rows were dropped, if they were.
-    pub(super) fn of_spool(&mut self, notice: Notice, key: RunKey) -> Option<String> {
+    pub(super) fn of_spool(&self, notice: Notice, key: RunKey, path: &Path) -> Option<String> {
         match notice {
             Notice::Disk(words) => {
                 self.tell(format!(
@@ -87,14 +92,15 @@ impl Voice {
                 None
             }
             Notice::Lost(reason, words) => {
-                if !self.losses.contains(&reason) {
-                    self.losses.push(reason);
-                    let RunKey { run, source } = key;
-                    self.tell(format!(
-                        "results are lost (run {run} of source {source}); the table gaps tells \
-                         which, further ones are only counted: {words}"
-                    ));
-                }
+                let RunKey { run, source } = key;
+                let kept = match reason {
+                    GapReason::Refused => format!("; they are kept in {}/refused", path.display()),
+                    _ => String::new(),
+                };
+                self.tell(format!(
+                    "results of run {run} of source {source} are missing in the store, the table \
+                     gaps tells which: {words}{kept}"
+                ));
                 Some(words)
             }
         }
@@ -167,5 +173,41 @@ impl Voice {
             "{rows} results wait in {}; the next `pinger run` sends them",
             path.display()
         ));
+    }
+}
+
+/// What is the same in all that is said of one kind of trouble: what stands before the details.
+fn kind(reason: &str) -> &str {
+    reason.split([':', ';']).next().unwrap_or(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_of_trouble_is_told_once_an_outage() {
+        let (notify, notices) = unbounded();
+        let mut voice = Voice::new(notify, "http://db".to_owned(), true);
+        let gone = "the server cannot be reached: connection refused";
+        let password = "set PINGER_STORE_PASSWORD; ClickHouse says: p";
+        for reason in [gone, gone, password, gone, password] {
+            voice.failed(reason);
+        }
+        let told: Vec<String> = notices.try_iter().collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains(password), "{told:?}");
+        voice.written();
+        assert_eq!(
+            notices.try_iter().collect::<Vec<_>>(),
+            ["the store takes rows again"]
+        );
+        // One alone is not told, nor another outage within the minute.
+        voice.failed(gone);
+        voice.failed(gone);
+        voice.written();
+        assert_eq!(notices.try_iter().count(), 0);
     }
 }

@@ -1,0 +1,87 @@
+//! What to ask the server when nobody knows whether it has the rows of a segment.
+//!
+//! A token is no answer by itself. A server that was killed may remember one whose rows never
+//! came to be, and it forgets the oldest ones: who was away for long would write rows twice.
+
+use super::segment::{Marker, Table};
+use super::terms::Identity;
+
+/// How old a doubt may be for the server to know the token still. Its window holds 10,000 of them
+/// a table, which a hundred probers with two inserts a second fill in 50 seconds.
+pub const DOUBT_FRESH_NS: i64 = 30_000_000_000;
+
+/// The statement that counts the days of which the server has the row that a marker describes, and
+/// gives the seconds that it has run; `None` where there are no markers.
+pub(super) fn question(identity: &Identity, table: Table, markers: &[Marker]) -> Option<String> {
+    let (Identity { source, run, .. }, false) = (identity, markers.is_empty()) else {
+        return None;
+    };
+    let row = |marker: &Marker| {
+        let Marker {
+            destination,
+            sequence,
+            time_due: time,
+            outcome,
+        } = marker;
+        match table {
+            Table::Gaps => {
+                format!("(`from` = fromUnixTimestamp64Nano({time}) AND toInt8(reason) = {outcome})")
+            }
+            _ => format!(
+                "(time_due = fromUnixTimestamp64Nano({time}) AND destination = {destination} \
+                 AND sequence = {sequence} AND toInt8(outcome) = {outcome})"
+            ),
+        }
+    };
+    let rows: Vec<String> = markers.iter().map(row).collect();
+    let (from, time) = match table {
+        Table::Incoming => ("results", "time_due"),
+        other => (other.name(), "`from`"),
+    };
+    let rows = rows.join(" OR ");
+    Some(format!(
+        "SELECT uniqExact(toDate({time})), toUInt64(uptime()) FROM {from} \
+         WHERE run = {run} AND source = {source} AND ({rows})"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_name_the_rows() {
+        let identity = Identity {
+            source: 7,
+            run: 12,
+            store: "embedded".to_owned(),
+        };
+        let marker = Marker {
+            destination: 121,
+            sequence: 5,
+            time_due: -1,
+            outcome: 3,
+        };
+        let ask = |table, markers: &[Marker]| question(&identity, table, markers);
+        assert_eq!(ask(Table::Incoming, &[]), None);
+        let row = "(time_due = fromUnixTimestamp64Nano(-1) AND destination = 121 AND sequence = 5 \
+                   AND toInt8(outcome) = 3)";
+        assert_eq!(
+            ask(Table::Incoming, &[marker, marker]).as_deref(),
+            Some(
+                format!(
+                    "SELECT uniqExact(toDate(time_due)), toUInt64(uptime()) FROM results WHERE \
+                     run = 12 AND source = 7 AND ({row} OR {row})"
+                )
+                .as_str()
+            )
+        );
+        assert_eq!(
+            ask(Table::Gaps, &[marker]).as_deref(),
+            Some(
+                "SELECT uniqExact(toDate(`from`)), toUInt64(uptime()) FROM gaps WHERE run = 12 \
+                 AND source = 7 AND ((`from` = fromUnixTimestamp64Nano(-1) AND toInt8(reason) = 3))"
+            )
+        );
+    }
+}

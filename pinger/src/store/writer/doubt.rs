@@ -1,0 +1,86 @@
+//! What a server has of a segment whose insert ended in doubt.
+//!
+//! In: a job that was tried before, with the question that the spool has about it. Out: whether its
+//! rows have landed. When to ask, and what, says [`crate::spool`].
+
+use super::super::clickhouse::Connection;
+use super::super::{StoreError, wall_ns};
+use super::sending::{in_time, one_line};
+use crate::spool::{End, Job};
+
+/// Seconds that clocks of two hosts may differ.
+const CLOCKS_APART: u64 = 60;
+
+/// How much of a segment a server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Landed {
+    /// A row of each day.
+    All,
+    /// Rows of some days only: each day is a part of its own, and a crash may have taken one.
+    Part,
+    /// No row that it was asked for.
+    None,
+    /// We may not ask: then the token alone must do.
+    Unknown,
+}
+
+/// A question to the server.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Doubt {
+    sql: String,
+    /// Days of which it has rows.
+    days: u64,
+    /// When the last row of the segment came, wall clock nanoseconds.
+    until_ns: i64,
+}
+
+impl Doubt {
+    /// The question about a job that was tried before; `None` of one that needs none.
+    pub(super) fn of(job: &Job) -> Option<Self> {
+        job.question.as_ref().map(|sql| Self {
+            sql: sql.clone(),
+            days: job.markers.len().max(1) as u64,
+            until_ns: job.until_ns,
+        })
+    }
+
+    /// Asks what is there.
+    ///
+    /// # Errors
+    /// When there is no answer: why, in words.
+    pub(super) async fn ask(&self, connection: &Connection) -> Result<Landed, String> {
+        self.fetch(connection).await.map(|(landed, _)| landed)
+    }
+
+    /// Asks again after an insert that was acknowledged.
+    pub(super) async fn confirm(&self, connection: &Connection) -> End {
+        match self.fetch(connection).await {
+            // A server that ran all the time keeps what it takes: others of a cluster may not
+            // have it yet, or it was deleted since.
+            Ok((Landed::None, uptime_s)) if uptime_s < self.age_s() + CLOCKS_APART => End::Missing,
+            Ok(_) => End::Written,
+            Err(words) => End::Doubtful(words),
+        }
+    }
+
+    /// Seconds since the first insert may have been tried.
+    fn age_s(&self) -> u64 {
+        let age_ns = wall_ns().saturating_sub(self.until_ns);
+        u64::try_from(age_ns / 1_000_000_000).unwrap_or(0)
+    }
+
+    async fn fetch(&self, connection: &Connection) -> Result<(Landed, u64), String> {
+        match in_time(connection.fetch_one::<(u64, u64)>(&self.sql)).await? {
+            Ok((0, uptime_s)) => Ok((Landed::None, uptime_s)),
+            Ok((days, uptime_s)) if days < self.days => Ok((Landed::Part, uptime_s)),
+            Ok((_, uptime_s)) => Ok((Landed::All, uptime_s)),
+            Err(error) if is_forbidden(&error) => Ok((Landed::Unknown, u64::MAX)),
+            Err(error) => Err(one_line(&error)),
+        }
+    }
+}
+
+/// ACCESS_DENIED: what was granted by an older version of `schema/users.sql`.
+fn is_forbidden(error: &StoreError) -> bool {
+    matches!(error, StoreError::Server { code: 497, .. })
+}
