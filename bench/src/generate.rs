@@ -20,6 +20,9 @@ const DESTINATIONS: u64 = 1000;
 const ROUND_ROWS: u64 = SOURCES * DESTINATIONS;
 /// A slice is a minute: 600,000 rows are one block in the engine, and fit its memory.
 const SLICE_ROUNDS: u64 = 60_000_000_000 / INTERVAL_NS;
+/// So few rounds from now there is nothing to make: a slice takes longer than a round on a busy
+/// machine, so the end would never be reached. They are 5 s.
+const ENOUGH_ROUNDS: u64 = 25;
 /// The rounds that the second source's crash took.
 const CRASH_ROUNDS: u64 = 12;
 /// Time between two passes of a trace.
@@ -82,7 +85,7 @@ impl Generated {
         loop {
             let until = (wall_ns()? - self.begin_ns) / INTERVAL_NS;
             let rounds = until.saturating_sub(self.made).min(SLICE_ROUNDS);
-            if rounds == 0 {
+            if rounds < ENOUGH_ROUNDS {
                 return Ok(());
             }
             bench.go_on()?;

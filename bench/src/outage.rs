@@ -209,3 +209,27 @@ fn findings(rows: &[Row]) -> Vec<String> {
     };
     times.map(words).into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drain_is_judged_by_its_goal() {
+        let row = Row {
+            table: "outage".into(),
+            case: MAIN.into(),
+            tool: "pinger".into(),
+            metric: "live rate".into(),
+            unit: Unit::Times,
+            median: 12.34,
+            min: 11.0,
+            max: 13.0,
+        };
+        let text = findings(&[row]).concat();
+        assert!(
+            text.contains("12.3 times") && text.ends_with("is 5."),
+            "{text}"
+        );
+    }
+}

@@ -242,6 +242,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_slower_than_its_goal_is_named() {
+        let row = |case: &str, metric: &str, median| Row {
+            table: NAME.into(),
+            case: case.into(),
+            tool: "pinger".into(),
+            metric: metric.into(),
+            unit: Unit::Nanoseconds,
+            median,
+            min: median,
+            max: median,
+        };
+        let mut rows = vec![row("worst_now", "time", 9e7), row("worst_now", "goal", 1e8)];
+        let found = findings(&rows);
+        assert_eq!(found, ["Each takes less than its goal in the median."]);
+        rows.extend([row("outages", "time", 2e9), row("outages", "goal", 1e9)]);
+        assert_eq!(findings(&rows), ["Slower than the goal: outages."]);
+    }
+
+    #[test]
     fn a_long_answer_is_cut_and_says_so() {
         assert_eq!(cut("a  \nb\n\n"), "a\nb\n");
         let long: String = (0..LINES_MAX + 3).map(|line| format!("{line}\n")).collect();

@@ -139,3 +139,32 @@ fn findings(rows: &[Row]) -> Vec<String> {
     let rates = [rate(SPOOLS[0].0, MEMORY_GOAL), rate(DURABLE, DISK_GOAL)];
     rates.into_iter().chain([size]).flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_and_size_are_judged_by_their_goals() {
+        let row = |case: &str, metric: &str, unit, median| Row {
+            table: "store".into(),
+            case: case.into(),
+            tool: "pinger".into(),
+            metric: metric.into(),
+            unit,
+            median,
+            min: median,
+            max: median,
+        };
+        let rows = [
+            row(SPOOLS[0].0, "rows", Unit::PerSecond, 1.5e6),
+            row(DURABLE, "rows", Unit::PerSecond, 3.5e5),
+            row(DURABLE, "all", Unit::BytesPerRow, 2.5),
+        ];
+        let texts = findings(&rows);
+        assert!(texts[0].contains("150 % of the goal, 1000000"), "{texts:?}");
+        assert!(texts[1].contains("50 % of the goal, 700000"), "{texts:?}");
+        assert!(texts[2].contains("2.50 B"), "{texts:?}");
+        assert!(findings(&[]).is_empty());
+    }
+}
