@@ -1,10 +1,12 @@
 //! What every case is given: a lab of its own, the program, and a way to run things in it that a
 //! signal can end.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 use std::{env, fs};
@@ -21,28 +23,36 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Everything that runs are made with.
 pub(crate) struct Bench<'a> {
     held: &'a Held,
-    lab: Lab,
+    /// Made when it is first needed: tables of the store do without.
+    lab: OnceCell<Lab>,
     program: PathBuf,
     seconds: Option<u64>,
 }
 
 impl<'a> Bench<'a> {
-    /// Makes the lab. `seconds` is the time of each run where the user said one.
+    /// `seconds` is the time of each run where the user said one.
     ///
     /// # Errors
-    /// Not started by `cargo xtask bench`, not root, or the kernel refuses the lab.
+    /// Not started by `cargo xtask bench`.
     pub(crate) fn new(held: &'a Held, seconds: Option<u64>) -> Result<Self> {
         let program = env::var_os("PINGER_BIN").map(PathBuf::from);
         let program = program
             .filter(|program| program.is_file())
             .context("PINGER_BIN names no program to measure: call this by `cargo xtask bench`")?;
-        let lab = Lab::new(Shape::default())?;
         Ok(Self {
             held,
-            lab,
+            lab: OnceCell::new(),
             program,
             seconds,
         })
+    }
+
+    fn lab(&self) -> Result<&Lab> {
+        if let Some(lab) = self.lab.get() {
+            return Ok(lab);
+        }
+        let lab = Lab::new(Shape::default())?;
+        Ok(self.lab.get_or_init(|| lab))
     }
 
     /// How long a run shall take whose own time is this.
@@ -53,10 +63,11 @@ impl<'a> Bench<'a> {
     /// Runs `pinger run` in the lab for about this time and gives its report.
     ///
     /// # Errors
-    /// It failed: what it said is in the error. Or we were asked to end.
+    /// The kernel refuses the lab; or the run failed: what it said is in the error; or we were
+    /// asked to end.
     pub(crate) fn pinger(&self, time: Duration, arguments: &[&str]) -> Result<Report> {
         let time = format!("{}ms", time.as_millis());
-        let mut command = self.lab.prober().command(&self.program);
+        let mut command = self.lab()?.prober().command(&self.program);
         command
             .args([
                 "run",
@@ -85,8 +96,8 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     /// The query fails, or its answer is no number.
-    pub(crate) fn ask(&self, store: &Store, query: &str) -> Result<u64> {
-        let mut command = self.lab.prober().command(&self.program);
+    pub(crate) fn ask(&self, store: &DataDir, query: &str) -> Result<u64> {
+        let mut command = self.lab()?.prober().command(&self.program);
         command
             .args(["sql", query, "--format", "TSV", "--data-dir"])
             .arg(store.path());
@@ -104,7 +115,7 @@ impl<'a> Bench<'a> {
     pub(crate) fn other(&self, program: &str, arguments: &[impl AsRef<str>]) -> Result<Output> {
         let path = process::find(program)
             .with_context(|| format!("{program} is missing: `cargo xtask setup` installs it"))?;
-        let mut command = self.lab.prober().command(path);
+        let mut command = self.lab()?.prober().command(path);
         command.args(arguments.iter().map(|word| OsString::from(word.as_ref())));
         self.output(&mut command)
     }
@@ -147,7 +158,11 @@ impl<'a> Bench<'a> {
         Ok(output)
     }
 
-    fn go_on(&self) -> Result<()> {
+    /// Nothing, unless we were asked to end.
+    ///
+    /// # Errors
+    /// We were: by which signal.
+    pub(crate) fn go_on(&self) -> Result<()> {
         match self.held.asked_to_end() {
             None => Ok(()),
             Some(signal) => {
@@ -180,17 +195,20 @@ fn end(child: &mut Child) {
 }
 
 /// An empty data directory for an embedded store, removed on drop.
-pub(crate) struct Store {
+pub(crate) struct DataDir {
     directory: PathBuf,
 }
 
-impl Store {
+impl DataDir {
     /// Makes it below cargo's target directory, which is on a disk.
     ///
     /// # Errors
     /// The directory cannot be made.
     pub(crate) fn new() -> Result<Self> {
-        let directory = paths::target().join(format!("bench-store-{}", std::process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory =
+            paths::target().join(format!("bench-store-{}-{number}", std::process::id()));
         // An earlier process of this id that was killed.
         drop(fs::remove_dir_all(&directory));
         fs::create_dir_all(&directory)
@@ -208,7 +226,7 @@ impl Store {
     }
 }
 
-impl Drop for Store {
+impl Drop for DataDir {
     fn drop(&mut self) {
         // What stays is below the target directory, where it harms nobody.
         drop(fs::remove_dir_all(&self.directory));

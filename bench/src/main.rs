@@ -7,22 +7,29 @@
 
 mod bench;
 mod busy;
+mod database;
+mod feed;
 mod fping;
+mod generate;
 mod machine;
 mod measure;
+mod outage;
 mod pacing;
+mod process;
 mod program;
 mod protocols;
+mod queries;
 mod rate;
 mod report;
 mod show;
+mod store;
 mod trace;
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use xtask::bench::TABLES;
+use xtask::bench::{ASKED_FOR, TABLES};
 use xtask::signals::Held;
 
 use bench::Bench;
@@ -31,7 +38,7 @@ use measure::{Table, measure};
 use report::Record;
 
 /// The tables, in the order in which they are measured and shown.
-fn tables() -> Vec<Table> {
+fn tables(rows: u64) -> Vec<Table> {
     vec![
         rate::table(),
         pacing::table(),
@@ -39,6 +46,9 @@ fn tables() -> Vec<Table> {
         protocols::floor(),
         trace::table(),
         program::table(),
+        store::table(),
+        outage::table(),
+        queries::table(rows),
     ]
 }
 
@@ -46,7 +56,7 @@ fn tables() -> Vec<Table> {
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Choice {
-    /// Only these tables; all if none is named.
+    /// Only these tables; if none is named, all but those that take long.
     #[arg(value_parser = TABLES)]
     name: Vec<String>,
     /// How often each case is run.
@@ -55,14 +65,19 @@ struct Choice {
     /// How long each run takes, seconds, instead of each case's own time: for a quick look.
     #[arg(long)]
     seconds: Option<u64>,
+    /// Rows for the table `queries`, for a quick look.
+    #[arg(long, default_value_t = queries::ROWS)]
+    rows: u64,
 }
 
 impl Choice {
     /// Those that are named; `cargo xtask bench` has checked that they exist.
     fn tables(&self) -> Vec<Table> {
-        let chosen =
-            |table: &Table| self.name.is_empty() || self.name.iter().any(|n| n == table.name);
-        tables().into_iter().filter(chosen).collect()
+        let chosen = |table: &Table| match self.name.is_empty() {
+            true => !ASKED_FOR.contains(&table.name),
+            false => self.name.iter().any(|name| name == table.name),
+        };
+        tables(self.rows).into_iter().filter(chosen).collect()
     }
 }
 
@@ -86,8 +101,11 @@ fn run(choice: &Choice) -> Result<()> {
         let facts = Facts::look(choice.runs).context("cannot describe this machine")?;
         let rows = measure(&bench, table, choice.runs)?;
         // After each table: what was measured is kept, whatever becomes of the next.
+        if let Some(page) = &table.page {
+            page()?;
+        }
         record.put(table.name, rows, facts);
-        record.write(&tables())?;
+        record.write(&tables(choice.rows))?;
     }
     eprintln!("bench: wrote {}", report::shown_paths());
     Ok(())
@@ -99,7 +117,10 @@ mod tests {
 
     #[test]
     fn the_tables_are_those_that_xtask_knows() {
-        let names: Vec<&str> = tables().iter().map(|table| table.name).collect();
+        let names: Vec<&str> = tables(queries::ROWS)
+            .iter()
+            .map(|table| table.name)
+            .collect();
         assert_eq!(names, TABLES);
     }
 }

@@ -32,6 +32,15 @@ pub(crate) enum Unit {
     /// Rows in the store.
     #[serde(rename = "rows")]
     Rows,
+    /// Bytes for each row.
+    #[serde(rename = "B/row")]
+    BytesPerRow,
+    /// Seconds of CPU for a million rows.
+    #[serde(rename = "s/M")]
+    SecondsPerMillion,
+    /// How many times as much.
+    #[serde(rename = "times")]
+    Times,
 }
 
 impl Unit {
@@ -75,7 +84,12 @@ pub(crate) struct Table {
     pub(crate) cases: Vec<Case>,
     /// What follows from the rows, a sentence each.
     pub(crate) findings: fn(&[Row]) -> Vec<String>,
+    /// Writes a page of its own, once it is measured.
+    pub(crate) page: Option<Page>,
 }
+
+/// Writes a page of what a table's runs left.
+pub(crate) type Page = Box<dyn Fn() -> Result<()>>;
 
 /// A measured figure, as `results.json` holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

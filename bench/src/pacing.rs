@@ -44,6 +44,7 @@ pub(crate) fn table() -> Table {
             past. Other probers do not tell how late they are, so pinger stands here alone.",
         cases,
         findings: |_| Vec::new(),
+        page: None,
     }
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn table() -> Table {
             `compared` means that the payload is compared with what was sent.",
         cases,
         findings,
+        page: None,
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn table() -> Table {
             TCP probes have none.",
         cases: rates().chain(payloads()).collect(),
         findings,
+        page: None,
     }
 }
 
@@ -68,6 +69,7 @@ pub(crate) fn floor() -> Table {
             what the measuring itself adds to a way that is as short as it can be.",
         cases,
         findings: |_| Vec::new(),
+        page: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use pinger::view::Report;
 
-use crate::bench::{Bench, Store};
+use crate::bench::{Bench, DataDir};
 use crate::fping;
 use crate::measure::{Case, Figure, Row, Run, Table, Unit};
 
@@ -85,6 +85,7 @@ pub(crate) fn table() -> Table {
             },
         ],
         findings,
+        page: None,
     }
 }
 
@@ -114,7 +115,7 @@ fn burst(family: Family) -> Run {
 }
 
 fn stored_flood(bench: &Bench) -> Result<Vec<Figure>> {
-    let store = Store::new()?;
+    let store = DataDir::new()?;
     let range = Family::V4.range();
     let arguments = [range.as_str(), "--flood", "--data-dir", &store.argument()];
     let report = bench.pinger(bench.time(FLOOD), &arguments)?;
@@ -124,7 +125,7 @@ fn stored_flood(bench: &Bench) -> Result<Vec<Figure>> {
 }
 
 fn steady(bench: &Bench) -> Result<Vec<Figure>> {
-    let store = Store::new()?;
+    let store = DataDir::new()?;
     let range = Family::V4.range();
     let directory = store.argument();
     let arguments = [

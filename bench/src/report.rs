@@ -239,7 +239,7 @@ mod tests {
         let new = row("rate", "a", "pinger", "sent", 2.0);
         record.put("rate", vec![new.clone()], facts);
         assert_eq!(record.rows, [old, new]);
-        let page = record.page(&crate::tables());
+        let page = record.page(&crate::tables(crate::queries::ROWS));
         assert!(page.find("## rate").unwrap() < page.find("## pacing").unwrap());
         assert!(
             page.contains("with pinger v1 and fping 5.1, Linux 6.18, 2 CPUs (some)"),

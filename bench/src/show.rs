@@ -23,6 +23,9 @@ fn value(unit: Unit, number: f64) -> String {
         Unit::PerSecond => format!("{}/s", thousands(number)),
         Unit::Nanoseconds => nanoseconds(number),
         Unit::Probes | Unit::Rows => thousands(number),
+        Unit::BytesPerRow => format!("{number:.2} B"),
+        Unit::SecondsPerMillion => format!("{number:.2} s"),
+        Unit::Times => format!("{number:.1}×"),
     }
 }
 
@@ -73,6 +76,9 @@ mod tests {
         check(Unit::Rows, 3_000_000.0, "3,000,000");
         check(Unit::Rows, -12.0, "−12");
         check(Unit::Probes, 999.0, "999");
+        check(Unit::BytesPerRow, 2.984, "2.98 B");
+        check(Unit::SecondsPerMillion, 0.5, "0.50 s");
+        check(Unit::Times, 5.04, "5.0×");
         check(Unit::Nanoseconds, 87.0, "87 ns");
         check(Unit::Nanoseconds, 4_703.0, "4.70 µs");
         check(Unit::Nanoseconds, 48_100.0, "48.1 µs");

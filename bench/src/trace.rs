@@ -47,6 +47,7 @@ pub(crate) fn table() -> Table {
             machine; each answers by its own kernel.",
         cases: HOSTS.into_iter().map(case).collect(),
         findings: |_| Vec::new(),
+        page: None,
     }
 }
 

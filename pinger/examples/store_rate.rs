@@ -1,7 +1,8 @@
 //! Measures the store: rows a second through the writer into an embedded engine, and their size.
 //!
-//! `cargo run --release -p pinger --example store_rate -- PINGER [ROWS]`, with the path of a
-//! `pinger` program to run as the engine. It works in a temporary directory.
+//! `cargo run --release -p pinger --example store_rate -- PINGER [ROWS] [--spool disk|memory]
+//! [--spool-sync chunk|batch|never]`, with the path of a `pinger` program to run as the engine. It
+//! works in a temporary directory.
 
 #![expect(clippy::print_stdout, reason = "its figures are what it is for")]
 
@@ -10,10 +11,10 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use pinger::config::{Source, SpoolOptions, StoreChoice, StoreOptions};
+use pinger::config::{Source, SpoolOptions, SpoolPlace, SpoolSync, StoreChoice, StoreOptions};
 use pinger::destination::{Destination, FlowIndex, Protocol};
 use pinger::result::{Answer, Outcome, ProbeResult};
-use pinger::rows::{Batcher, RowKeys};
+use pinger::rows::{Chunker, RowKeys};
 use pinger::stats::Counts;
 use pinger::store::{QUEUE_ROWS, RunInfo, Store};
 use pinger_ebpf::layout::AnswerKind;
@@ -27,21 +28,41 @@ const SOURCE: Source = Source {
 const DESTINATIONS: u64 = 1000;
 const INTERVAL_NS: u64 = 100_000_000;
 
+/// Rows a chunk: those of 25 ms at 700,000 a second.
+const CHUNK_ROWS: u64 = 17_500;
+
 fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args_os().skip(1);
+    let mut args = std::env::args().skip(1);
     let program = args.next().context("the path of `pinger` is missing")?;
-    let rows: u64 = args.next().map_or(Ok(5_000_000), |rows| {
-        rows.to_string_lossy().parse().context("ROWS is no number")
-    })?;
+    let (mut rows, mut spool) = (5_000_000, SpoolOptions::default());
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--spool" => {
+                spool.place = match value()?.as_str() {
+                    "memory" => SpoolPlace::Memory,
+                    _ => SpoolPlace::Disk,
+                }
+            }
+            "--spool-sync" => {
+                spool.sync = match value()?.as_str() {
+                    "chunk" => SpoolSync::Chunk,
+                    "never" => SpoolSync::Never,
+                    _ => SpoolSync::Batch,
+                }
+            }
+            number => rows = number.parse().context("ROWS is no number")?,
+        }
+    }
     // SAFETY: there is no other thread yet.
     unsafe { std::env::set_var("PINGER_BIN", program) };
     let data_dir = std::env::temp_dir().join(format!("pinger-store-rate-{}", std::process::id()));
-    let result = measure(&data_dir, rows);
+    let result = measure(&data_dir, rows, spool);
     std::fs::remove_dir_all(&data_dir)?;
     result
 }
 
-fn measure(data_dir: &Path, rows: u64) -> anyhow::Result<()> {
+fn measure(data_dir: &Path, rows: u64, spool: SpoolOptions) -> anyhow::Result<()> {
     let destinations: Vec<_> = (0..DESTINATIONS).map(destination).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
     let span_ns = rows / DESTINATIONS * INTERVAL_NS;
@@ -57,7 +78,7 @@ fn measure(data_dir: &Path, rows: u64) -> anyhow::Result<()> {
         port: None,
         password_file: None,
         data_dir: data_dir.to_owned(),
-        spool: SpoolOptions::default(),
+        spool,
     };
     let opened = Instant::now();
     let store = Store::open(&options, &SOURCE, &destinations, &run)?;
@@ -94,7 +115,7 @@ fn feed(store: &Store, destinations: &[Destination], run: &RunInfo, rows: u64) {
         rhost: SOURCE.host,
         wall_offset_ns: run.wall_offset_ns,
     };
-    let mut batcher = Batcher::new(&keys);
+    let mut chunker = Chunker::new();
     let mut random = Random(42);
     let sender = store.sender();
     let await_room = |rows: u64| {
@@ -105,14 +126,20 @@ fn feed(store: &Store, destinations: &[Destination], run: &RunInfo, rows: u64) {
     for number in 0..rows {
         let result = probe_result(number, &mut random);
         let destination = &destinations[(number % DESTINATIONS) as usize];
-        // A clock that stands still: batches are cut by count.
-        if let Some(batch) = batcher.push(0, keys.row(destination.id, &result)) {
+        // A clock that stands still: chunks are cut by count.
+        let row = keys.row(destination.id, &result);
+        let full = chunker.push(0, run.wall_offset_ns, row);
+        let chunk = match (number + 1) % CHUNK_ROWS {
+            0 => full.or_else(|| chunker.flush(run.wall_offset_ns)),
+            _ => full,
+        };
+        if let Some(chunk) = chunk {
             await_room(QUEUE_ROWS / 2);
-            sender.offer(batch);
+            sender.offer(chunk);
         }
     }
-    if let Some(batch) = batcher.flush() {
-        sender.offer(batch);
+    if let Some(chunk) = chunker.flush(run.wall_offset_ns) {
+        sender.offer(chunk);
     }
     await_room(0);
 }
@@ -155,6 +182,8 @@ fn probe_result(number: u64, random: &mut Random) -> ProbeResult {
             traffic_class: Some(0),
             mismatch_at: None,
         }),
+        jitter_ns: 0,
+        hop_limit_changed: false,
     }
 }
 

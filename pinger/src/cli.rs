@@ -6,6 +6,7 @@
 
 mod export;
 mod help;
+mod schema;
 mod trace;
 mod words;
 
@@ -24,6 +25,7 @@ use crate::destination::{self, ProtocolName, Written};
 use crate::mistake::Mistake;
 
 pub use export::ExportArgs;
+pub use schema::{PrintArgs, RetentionArgs, SchemaAction};
 pub use trace::TraceArgs;
 pub use words::explain;
 
@@ -58,8 +60,8 @@ pub enum Command {
     /// Show the routers on the way to destinations, with loss and round trips of each
     #[command(after_help = trace::AFTER, args_override_self = true)]
     Trace(Box<TraceArgs>),
-    /// Create the tables in a ClickHouse server, or print them
-    #[command(after_help = help::AFTER_SCHEMA)]
+    /// Create the tables in a ClickHouse server, look at them, set for how long rows are kept
+    #[command(after_help = schema::AFTER)]
     Schema {
         /// What to do with the schema.
         #[command(subcommand)]
@@ -78,15 +80,6 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-}
-
-/// `pinger schema …`
-#[derive(Debug, Subcommand)]
-pub enum SchemaAction {
-    /// Create or upgrade tables and views; running it again changes nothing
-    Apply(StoreArgs),
-    /// Print all SQL to standard output, in the order in which it is applied
-    Print,
 }
 
 /// What to probe and how: the part that `run` and `ping` share.
@@ -231,7 +224,8 @@ pub struct SpoolArgs {
     /// crash and are sent at the next start; memory: faster [default: disk]
     #[arg(long, value_name = "PLACE", value_parser = spool::place)]
     pub spool: Option<SpoolPlace>,
-    /// The most bytes that wait, 1MiB to 1024TiB [default: 10GiB]
+    /// The most bytes that wait, 1MiB to 1024TiB [default: 10GiB, in memory
+    /// 256MiB]
     #[arg(long, value_name = "BYTES", value_parser = spool::size)]
     pub spool_size: Option<u64>,
     /// The longest that results wait, 1s to 3650d [default: 7d]

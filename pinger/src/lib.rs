@@ -2,7 +2,7 @@
 //! comes back, and keeps every result in ClickHouse.
 //!
 //! The modules are listed in the order in which a probe travels through them. Those up to
-//! [`rows`] are pure: time, randomness and the link are arguments, so the simulator drives them
+//! [`spool`] are pure: time, randomness, link and disk are arguments, so the simulator drives them
 //! without root. The rest are edges, where I/O and `unsafe` live.
 
 pub mod mistake;
@@ -17,6 +17,8 @@ pub mod engine;
 pub mod result;
 pub mod stats;
 pub mod rows;
+pub mod native;
+pub mod spool;
 
 pub mod wire;
 pub mod store;

@@ -1,5 +1,7 @@
 //! The `pinger` command: reads what it is told, does it, and says what went wrong.
 
+mod commands;
+
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
@@ -9,15 +11,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use clap::error::ErrorKind;
 use pinger::cli::{
-    Cli, Command, ExportArgs, PingArgs, ProbeArgs, RunArgs, SchemaAction, SqlArgs, StoreArgs,
-    TraceArgs, explain,
+    Cli, Command, ExportArgs, PingArgs, ProbeArgs, RunArgs, SqlArgs, StoreArgs, TraceArgs, explain,
 };
 use pinger::config::{self, RunOptions, Settings, StoreChoice, StoreOptions, Text};
 use pinger::mistake::{Mistake, Mistakes};
 use pinger::run::{EXIT_INTERRUPTED, Ended};
 use pinger::store;
 use pinger::store::export::Output;
-use pinger::store::schema::Applied;
 use pinger::store::sql::SqlOptions;
 
 /// The command line or the config file is wrong.
@@ -56,12 +56,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => return run(&run_options(&args)?),
         Command::Ping(args) => return ping(&ping_options(&args)?),
         Command::Trace(args) => return run(&trace_options(&args)?),
-        Command::Schema {
-            action: SchemaAction::Apply(args),
-        } => schema_apply(&store_options(&args)?)?,
-        Command::Schema {
-            action: SchemaAction::Print,
-        } => schema_print()?,
+        Command::Schema { action } => return commands::schema(&action),
         Command::Sql(args) => sql(&args)?,
         Command::Export(args) => export(&args)?,
         Command::Engine { args } => engine(&args),
@@ -242,25 +237,6 @@ fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
         Ended::RowsLost => ExitCode::from(EXIT_ROWS_LOST),
         Ended::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
     })
-}
-
-fn schema_apply(options: &StoreOptions) -> anyhow::Result<()> {
-    let Applied { from, to } = store::apply_schema(options)?;
-    let done = match from {
-        0 => format!("created, version {to}"),
-        _ if from == to => format!("version {to} already, nothing to do"),
-        _ => format!("upgraded from version {from} to {to}"),
-    };
-    let _ = writeln!(io::stderr(), "pinger: schema: {done}");
-    Ok(())
-}
-
-fn schema_print() -> anyhow::Result<()> {
-    match store::schema::print(&mut io::stdout().lock()) {
-        // A reader that has seen enough, such as `head`, is no failure.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
 }
 
 fn sql(args: &SqlArgs) -> anyhow::Result<()> {

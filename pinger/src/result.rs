@@ -118,4 +118,10 @@ pub struct ProbeResult {
     pub outcome: Outcome,
     /// What came back, if anything.
     pub answer: Option<Answer>,
+    /// Of a reply: the jitter of its destination's round trips up to this one, nanoseconds
+    /// (RFC 3550 section 6.4.1, with the round trip for the transit time); zero otherwise.
+    pub jitter_ns: u64,
+    /// Whether this is a reply that came with another hop limit than its destination's reply
+    /// before it.
+    pub hop_limit_changed: bool,
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use pinger_ebpf::layout::AnswerKind;
 use serde::{Deserialize, Serialize};
 
-use crate::result::ProbeResult;
+use crate::result::{Outcome, ProbeResult};
 
 /// A row of the `results` table, in the order of its insert columns.
 #[derive(Clone, Debug, PartialEq, Eq, clickhouse::Row, Serialize, Deserialize)]
@@ -57,23 +57,11 @@ pub struct ResultRow {
     pub traffic_class: u8,
     /// Offset of the first payload byte that differed; `NULL` where none did, or it is not known.
     pub mismatch_at: Option<u16>,
+    /// RFC 3550's jitter of the destination's round trips after this reply, nanoseconds.
+    pub jitter: u64,
+    /// Whether this reply came with another hop limit than the destination's reply before it.
+    pub hop_limit_changed: bool,
 }
-
-/// Rows on their way to ClickHouse; given away whole, so never cloned.
-#[derive(Debug)]
-pub struct Batch {
-    /// Names this content and no other, for ever: ClickHouse drops a batch whose token it has.
-    pub token: String,
-    /// The rows, never empty.
-    pub rows: Vec<ResultRow>,
-}
-
-/// The most rows in a batch: four megabytes before compression, and few enough parts a second
-/// at any rate the prober reaches.
-pub const BATCH_ROWS: usize = 50_000;
-
-/// The longest a row waits for its batch to fill, so that a table read during a run is no older.
-pub const BATCH_AGE_NS: u64 = 500_000_000;
 
 /// What all rows of a run share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +107,8 @@ impl RowKeys {
                 .map_or(0, |kind| kind as i8),
             traffic_class: answer.and_then(|answer| answer.traffic_class).unwrap_or(0),
             mismatch_at: answer.and_then(|answer| answer.mismatch_at),
+            jitter: result.jitter_ns,
+            hop_limit_changed: result.hop_limit_changed,
         }
     }
 }
@@ -140,63 +130,80 @@ pub fn mapped(address: IpAddr) -> Ipv6Addr {
     }
 }
 
-/// Cuts the rows of one run into batches, by count and by age.
+/// The most rows in a chunk: one block of ClickHouse's own size, seven megabytes in memory.
+pub const CHUNK_ROWS: usize = 65_536;
+
+/// The longest a row waits for its chunk to fill: with the time to write it down this stays far
+/// below the 100 ms of results that a kill may cost.
+pub const CHUNK_AGE_NS: u64 = 25_000_000;
+
+/// Rows that came within [`CHUNK_AGE_NS`]; given away whole, so never cloned.
 #[derive(Debug)]
-pub struct Batcher {
-    run: u64,
-    source: u32,
-    /// Number of the next batch: part of its token, so never used twice.
-    number: u64,
-    rows: Vec<ResultRow>,
-    /// When the first of `rows` came.
-    since_ns: u64,
+pub struct RowChunk {
+    /// The rows, never empty, in the order in which they came.
+    pub rows: Vec<ResultRow>,
+    /// How many of them end a probe; the rest are late or duplicate answers.
+    pub probes: u64,
+    /// When the first row came, wall clock nanoseconds.
+    pub from_ns: i64,
+    /// When the last row came, wall clock nanoseconds.
+    pub until_ns: i64,
 }
 
-impl Batcher {
-    /// A batcher of the run and source in `keys`, starting with batch number zero.
-    pub fn new(keys: &RowKeys) -> Self {
-        Self {
-            run: keys.run,
-            source: keys.source,
-            number: 0,
-            rows: Vec::new(),
-            since_ns: 0,
-        }
+/// Cuts the rows of one run into chunks, by count and by age.
+#[derive(Debug, Default)]
+pub struct Chunker {
+    rows: Vec<ResultRow>,
+    probes: u64,
+    /// When the first and the last of `rows` came, on the clock that `push` is given.
+    first_ns: u64,
+    last_ns: u64,
+}
+
+impl Chunker {
+    /// A chunker without rows.
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Adds a row; returns the batch that it filled, if it did.
-    pub fn push(&mut self, now_ns: u64, row: ResultRow) -> Option<Batch> {
+    /// Adds a row that came at `now_ns`; returns the chunk that it filled, if it did. The wall
+    /// clock is `wall_offset_ns` ahead of that clock.
+    pub fn push(&mut self, now_ns: u64, wall_offset_ns: i64, row: ResultRow) -> Option<RowChunk> {
         if self.rows.is_empty() {
-            self.since_ns = now_ns;
+            self.first_ns = now_ns;
         }
+        self.last_ns = now_ns;
+        self.probes += u64::from(row.outcome <= Outcome::SendFailed as i8);
         self.rows.push(row);
-        if self.rows.len() >= BATCH_ROWS {
-            self.flush()
+        if self.rows.len() >= CHUNK_ROWS {
+            self.flush(wall_offset_ns)
         } else {
-            self.poll(now_ns)
+            self.poll(now_ns, wall_offset_ns)
         }
     }
 
-    /// Returns the batch whose oldest row has waited [`BATCH_AGE_NS`], if there is one.
-    pub fn poll(&mut self, now_ns: u64) -> Option<Batch> {
-        if now_ns.saturating_sub(self.since_ns) >= BATCH_AGE_NS {
-            self.flush()
+    /// Returns the chunk whose oldest row has waited [`CHUNK_AGE_NS`], if there is one.
+    pub fn poll(&mut self, now_ns: u64, wall_offset_ns: i64) -> Option<RowChunk> {
+        if now_ns.saturating_sub(self.first_ns) >= CHUNK_AGE_NS {
+            self.flush(wall_offset_ns)
         } else {
             None
         }
     }
 
-    /// Returns whatever has been added since the last batch, if anything.
-    pub fn flush(&mut self) -> Option<Batch> {
+    /// Returns whatever has been added since the last chunk, if anything.
+    pub fn flush(&mut self, wall_offset_ns: i64) -> Option<RowChunk> {
         if self.rows.is_empty() {
             return None;
         }
-        // The next batch is most likely about as long as this one.
+        // The next chunk is most likely about as long as this one.
         let next = Vec::with_capacity(self.rows.len());
-        let rows = std::mem::replace(&mut self.rows, next);
-        let token = format!("{}-{}-{}", self.source, self.run, self.number);
-        self.number += 1;
-        Some(Batch { token, rows })
+        Some(RowChunk {
+            rows: std::mem::replace(&mut self.rows, next),
+            probes: std::mem::take(&mut self.probes),
+            from_ns: wall_offset_ns.saturating_add_unsigned(self.first_ns),
+            until_ns: wall_offset_ns.saturating_add_unsigned(self.last_ns),
+        })
     }
 }
 
@@ -206,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::destination::FlowIndex;
-    use crate::result::{Answer, Outcome};
+    use crate::result::Answer;
 
     const KEYS: RowKeys = RowKeys {
         run: 7,
@@ -240,6 +247,8 @@ mod tests {
             tx_ns: 5_250,
             outcome,
             answer,
+            jitter_ns: 0,
+            hop_limit_changed: false,
         }
     }
 
@@ -269,6 +278,8 @@ mod tests {
             answer: 1,
             traffic_class: 8,
             mismatch_at: None,
+            jitter: 0,
+            hop_limit_changed: false,
         };
         assert_eq!(row, expected);
     }
@@ -342,68 +353,44 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_cut_by_count() {
-        let mut batcher = Batcher::new(&KEYS);
-        let row = KEYS.row(1, &result(Outcome::Lost, None));
-        for _ in 1..BATCH_ROWS {
-            assert!(batcher.push(10, row.clone()).is_none());
+    fn a_chunk_is_cut_by_count_and_tells_what_it_holds() {
+        let mut chunker = Chunker::new();
+        let late = KEYS.row(1, &result(Outcome::Late, None));
+        let lost = KEYS.row(1, &result(Outcome::Lost, None));
+        assert!(chunker.push(10, 100, late).is_none());
+        for _ in 2..CHUNK_ROWS {
+            assert!(chunker.push(20, 100, lost.clone()).is_none());
         }
-        let batch = batcher.push(10, row.clone()).expect("the batch is full");
+        let chunk = chunker.push(30, 100, lost).expect("the chunk is full");
         assert_eq!(
-            (batch.rows.len(), batch.token.as_str()),
-            (BATCH_ROWS, "3-7-0")
+            (chunk.rows.len(), chunk.probes),
+            (CHUNK_ROWS, CHUNK_ROWS as u64 - 1)
         );
-        assert!(batcher.flush().is_none());
-        assert!(batcher.push(11, row).is_none());
-        assert_eq!(batcher.flush().expect("one row").token, "3-7-1");
-    }
-
-    #[test]
-    fn a_batch_is_cut_by_age() {
-        let mut batcher = Batcher::new(&KEYS);
-        let row = KEYS.row(1, &result(Outcome::Lost, None));
-        assert!(batcher.poll(u64::MAX).is_none());
-        assert!(batcher.push(1_000, row.clone()).is_none());
-        assert!(batcher.poll(999 + BATCH_AGE_NS).is_none());
-        assert_eq!(
-            batcher
-                .poll(1_000 + BATCH_AGE_NS)
-                .expect("old enough")
-                .rows
-                .len(),
-            1
-        );
-        assert!(batcher.push(2 * BATCH_AGE_NS, row.clone()).is_none());
-        assert_eq!(
-            batcher
-                .push(3 * BATCH_AGE_NS, row)
-                .expect("old enough")
-                .rows
-                .len(),
-            2
-        );
+        assert_eq!((chunk.from_ns, chunk.until_ns), (110, 130));
+        assert!(chunker.flush(0).is_none());
     }
 
     proptest! {
-        /// Every row comes out once, in order, in batches with tokens of their own.
+        /// Every row comes out once, in order, and none waits longer than it may.
         #[test]
-        fn no_row_is_lost_or_doubled(gaps in prop::collection::vec(0..BATCH_AGE_NS, 1..200)) {
-            let mut batcher = Batcher::new(&KEYS);
-            let (mut now, mut batches) = (0, Vec::new());
+        fn chunks_lose_nothing(gaps in prop::collection::vec(0..2 * CHUNK_AGE_NS, 1..200)) {
+            let mut chunker = Chunker::new();
+            let (mut now, mut chunks) = (0, Vec::new());
             for (sequence, gap) in gaps.iter().enumerate() {
                 now += gap;
-                batches.extend(batcher.poll(now));
+                chunks.extend(chunker.poll(now, 0));
                 let mut result = result(Outcome::Lost, None);
                 result.sequence = sequence as u64;
-                batches.extend(batcher.push(now, KEYS.row(1, &result)));
+                chunks.extend(chunker.push(now, 0, KEYS.row(1, &result)));
             }
-            batches.extend(batcher.flush());
+            chunks.extend(chunker.flush(0));
             let out: Vec<u64> =
-                batches.iter().flat_map(|batch| &batch.rows).map(|row| row.sequence).collect();
+                chunks.iter().flat_map(|chunk| &chunk.rows).map(|row| row.sequence).collect();
             prop_assert_eq!(out, (0..gaps.len() as u64).collect::<Vec<_>>());
-            let mut tokens: Vec<_> = batches.iter().map(|batch| &batch.token).collect();
-            tokens.dedup();
-            prop_assert_eq!(tokens.len(), batches.len());
+            for chunk in &chunks {
+                prop_assert!(chunk.until_ns - chunk.from_ns <= CHUNK_AGE_NS as i64);
+                prop_assert_eq!(chunk.probes, chunk.rows.len() as u64);
+            }
         }
     }
 }

@@ -157,6 +157,7 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     let store = open_store(options, &destinations, &info)?;
     let header = header(options, &way, &info, store.as_ref());
     let show = Show::open(options, header, &destinations);
+    let tally = tally(&options.store, &row_keys(options, &info));
     let crew = Crew {
         cpu,
         rows: store.as_ref().map(|store| {
@@ -164,15 +165,14 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
                 row_keys(options, &info),
                 Arc::clone(&destinations),
                 store.sender(),
+                tally.clone(),
             )
         }),
-        tally: tally(&options.store, &row_keys(options, &info)),
+        tally,
         results: show.wants_results(),
     };
     let threads = machine.start(options, &way, routes, crew)?;
     let ended = show.run(threads, store, &watch);
-    // All that was counted has been handed over, and its end is known.
-    Tally::remove(options.source.id, info.run);
     drop(ports);
     ended
 }

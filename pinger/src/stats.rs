@@ -6,6 +6,7 @@
 //! answer, and [`Snapshot`]s of everything. It never
 //! waits, and nothing else changes a metric.
 
+mod change;
 mod distribution;
 mod keeper;
 

@@ -1,9 +1,11 @@
-//! The store: from batches of rows to ClickHouse.
+//! The store: from chunks of rows to ClickHouse.
 //!
-//! In: [`Batch`](crate::rows::Batch)es through a [`BatchSender`], which never blocks. Out: rows
-//! in the `results` table of an embedded engine or of a server given by URL, and counts of what
-//! became of them. Rows that cannot be kept are counted as dropped, never passed over in silence.
+//! In: [`RowChunk`](crate::rows::RowChunk)s through a [`ChunkSender`], which never blocks. Out:
+//! rows in the tables of an embedded engine or of a server given by URL, which wait on disk until
+//! it has them, and counts of what became of them. Rows that cannot be kept are counted as dropped
+//! and told by a gap, never passed over in silence.
 
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,13 +13,19 @@ use crossbeam_channel::Receiver;
 
 use crate::config::{Source, StoreOptions};
 use crate::destination::Destination;
+use crate::native::Block;
 use crate::rows::mapped;
+use crate::spool::Table;
 use crate::stats::{Counts, RowCounts};
+use clickhouse::Connection;
+use disk::RunKey;
+use schema::Company;
 use session::{Session, Sharing};
 use tables::{DestinationRow, RunRow, SourceRow};
-use writer::Writer;
+use writer::{Setup, Writer};
 
 mod clickhouse;
+mod disk;
 pub mod embedded;
 mod error;
 pub mod export;
@@ -30,7 +38,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use suggestions::{Suggestion, suggestions};
-pub use writer::{BatchSender, QUEUE_BATCHES, QUEUE_ROWS};
+pub use writer::{ChunkSender, QUEUE_CHUNKS, QUEUE_ROWS};
 
 /// A run as the `runs` table knows it at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,14 +68,15 @@ pub struct Store {
 }
 
 impl Store {
-    /// Starts or reaches ClickHouse, makes sure of its schema, and registers source,
-    /// destinations and run.
+    /// Starts or reaches ClickHouse, makes sure of its schema, and writes down who probes what.
     ///
-    /// The schema of the embedded store is applied; that of a server is only checked.
+    /// The schema of the embedded store is applied; that of a server is only checked. A server
+    /// that is away is not waited for: results wait on disk until it is there.
     ///
     /// # Errors
-    /// When the engine does not start, the server cannot be reached or refuses, its schema is of
-    /// another version, or the choice is [`StoreChoice::None`](crate::config::StoreChoice::None).
+    /// When the engine does not start, the server refuses or has a schema of another version, the
+    /// disk cannot be written, or the choice is
+    /// [`StoreChoice::None`](crate::config::StoreChoice::None).
     pub fn open(
         options: &StoreOptions,
         source: &Source,
@@ -76,38 +85,40 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let mut session = Session::open(options, Sharing::Own)?;
         let run = RunRow::start(run, source.id, destinations.len());
-        let description = session.block_on(async {
-            let connection = session.connection();
-            if session.is_embedded() {
-                schema::apply(connection).await?;
-            } else {
-                schema::check(connection).await?;
-            }
-            let version: String = connection.fetch_one("SELECT version()").await?;
-            register(&session, source, destinations, &run).await?;
-            Ok::<_, StoreError>(match session.is_embedded() {
-                true => format!(
-                    "embedded ClickHouse {version} in {}",
-                    options.data_dir.display()
-                ),
-                false => format!("ClickHouse {version} at {}", connection.url()),
-            })
-        })?;
+        let found = session.block_on(find(&session, options))?;
         // Only now: who asks the engine finds the tables there.
         session.share()?;
-        let (writer, notices) = Writer::start(session.connection())?;
+        let setup = Setup {
+            options: options.spool,
+            data_dir: &options.data_dir,
+            store: session.name(),
+            key: RunKey {
+                run: run.run(),
+                source: source.id,
+            },
+            registration: registration(source, destinations, &run),
+            is_checked: found.away.is_none(),
+            is_embedded: session.is_embedded(),
+        };
+        let (writer, notices) = Writer::start(session.connection(), setup)?;
         session.keep_up(writer.notices_in());
+        if let Some(reason) = found.away {
+            // The queue of notices is empty yet.
+            let _ = writer
+                .notices_in()
+                .try_send(format!("{reason}; results wait until it is there"));
+        }
         Ok(Self {
             writer,
             session,
             run,
             notices,
-            description,
+            description: found.description,
         })
     }
 
-    /// Where batches go in; may be cloned and given to another thread.
-    pub fn sender(&self) -> BatchSender {
+    /// Where chunks go in; may be cloned and given to another thread.
+    pub fn sender(&self) -> ChunkSender {
         self.writer.sender()
     }
 
@@ -121,45 +132,121 @@ impl Store {
         &self.notices
     }
 
+    /// Why rows wait at the moment, in the store's own words; `None` while it takes them.
+    pub fn trouble(&self) -> Option<String> {
+        self.writer.trouble()
+    }
+
     /// Which store this is, in one line for people.
     pub fn description(&self) -> &str {
         &self.description
     }
 
-    /// Writes what is left, at most until `limit` has passed, records the end of the run with its
-    /// final counts, and ends the embedded engine.
+    /// Writes what is left with the end of the run and its final counts, at most until `limit`
+    /// has passed, and ends the embedded engine.
     ///
-    /// Rows that do not make it in time are counted as dropped. A batch offered after this is
-    /// dropped.
-    pub fn close(mut self, counts: &Counts, limit: Duration) -> RowCounts {
-        let rows = self.writer.close(limit);
-        let end = self.run.end(counts, &rows);
-        let connection = self.session.connection();
-        let record = async { tokio::time::timeout(limit, connection.insert("runs", [&end])).await };
-        if let Ok(Err(error)) = self.session.block_on(record) {
-            // The results are safe; only the summary row is missing.
-            self.writer
-                .notify(format!("the end of the run was not recorded: {error}"));
-        }
+    /// Rows that do not make it in time wait on disk for the next run, or are counted as dropped
+    /// if they are kept in memory only. A chunk offered after this is dropped.
+    pub fn close(self, counts: &Counts, limit: Duration) -> RowCounts {
+        let Self {
+            mut writer,
+            session,
+            run,
+            ..
+        } = self;
+        let rows = writer.close(Some((run, *counts)), limit);
+        drop(session);
         rows
     }
 }
 
-async fn register(
-    session: &Session,
+/// The longest a server is waited for at the start: then it is away, and probing begins.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// Tables that a run inserts into, and a column of each.
+const INSERTED: [(&str, &str); 5] = [
+    ("incoming", "run"),
+    ("gaps", "run"),
+    ("runs", "run"),
+    ("sources", "id"),
+    ("destinations", "id"),
+];
+
+/// What stands at the other end of the connection.
+struct Found {
+    /// The store in one line for people.
+    description: String,
+    /// Why it is not there, if it is not.
+    away: Option<String>,
+}
+
+async fn find(session: &Session, options: &StoreOptions) -> Result<Found, StoreError> {
+    let connection = session.connection();
+    if session.is_embedded() {
+        schema::apply(connection, Company::Alone, &mut tell).await?;
+    } else if let Some(reason) = away(connection).await? {
+        let url = connection.url();
+        return Ok(Found {
+            description: format!("ClickHouse at {url}, which is away"),
+            away: Some(reason),
+        });
+    }
+    let version: String = connection.fetch_one("SELECT version()").await?;
+    let description = match session.is_embedded() {
+        true => format!(
+            "embedded ClickHouse {version} in {}",
+            options.data_dir.display()
+        ),
+        false => format!("ClickHouse {version} at {}", connection.url()),
+    };
+    Ok(Found {
+        description,
+        away: None,
+    })
+}
+
+/// Looks whether a server may be written to; if it is not there just now, why, in words. That is
+/// no reason not to probe.
+async fn away(connection: &Connection) -> Result<Option<String>, StoreError> {
+    let look = async {
+        schema::check(connection).await?;
+        for (table, key) in INSERTED {
+            connection.may_insert(table, key).await?;
+        }
+        Ok::<_, StoreError>(())
+    };
+    match tokio::time::timeout(LOOK_MAX, look).await {
+        Ok(Ok(())) => Ok(None),
+        Ok(Err(error)) if error.may_pass() => {
+            let text = error.to_string();
+            Ok(text.lines().next().map(str::to_owned))
+        }
+        Ok(Err(error)) => Err(error),
+        Err(_) => Ok(Some(format!(
+            "ClickHouse at {} does not answer",
+            connection.url()
+        ))),
+    }
+}
+
+/// An upgrade of the embedded store may take long, and there is no view yet to say so.
+fn tell(text: &str) {
+    // A closed stderr leaves nobody to tell.
+    let _ = writeln!(io::stderr(), "pinger: schema: {text}");
+}
+
+fn registration(
     source: &Source,
     destinations: &[Destination],
     run: &RunRow,
-) -> Result<(), StoreError> {
-    let connection = session.connection();
-    connection
-        .insert("sources", [&SourceRow::new(source, run)])
-        .await?;
+) -> Vec<(Table, Block)> {
     let rows: Vec<_> = destinations.iter().map(DestinationRow::new).collect();
+    let mut registration = vec![(Table::Sources, SourceRow::new(source, run).block())];
     if !rows.is_empty() {
-        connection.insert("destinations", &rows).await?;
+        registration.push((Table::Destinations, DestinationRow::block(&rows)));
     }
-    connection.insert("runs", [run]).await
+    registration.push((Table::Runs, run.block()));
+    registration
 }
 
 /// Applies the schema to the store, as `pinger schema apply` does.
@@ -167,11 +254,7 @@ async fn register(
 /// # Errors
 /// When the store cannot be used, or has a schema that this program does not know.
 pub fn apply_schema(options: &StoreOptions) -> Result<schema::Applied, StoreError> {
-    let session = Session::open(options, Sharing::Guest)?;
-    match session.applied() {
-        Some(applied) => Ok(applied),
-        None => session.block_on(schema::apply(session.connection())),
-    }
+    schema::command::apply(options, &mut |_| ())
 }
 
 /// Wall clock nanoseconds since 1970.

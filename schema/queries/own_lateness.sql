@@ -6,7 +6,6 @@ SELECT
     round(quantileDD(0.001, 0.99)(lag) / 1e3, 1) AS lag_p99_us,
     round(max(lag) / 1e3, 1) AS lag_max_us
 FROM results
-WHERE time_due > now() - 3600 AND outcome IN ('reply', 'error', 'lost')
+WHERE time_due > now() - INTERVAL 10 MINUTE AND outcome IN ('reply', 'error', 'lost')
 GROUP BY minute
 ORDER BY minute DESC
-LIMIT 60

@@ -1,4 +1,5 @@
 //! Helpers of the end-to-end tests.
 
 pub mod sim;
+pub mod spool_sim;
 pub mod vectors;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use pinger::config::StoreOptions;
 use pinger::stats::Counts;
 use pinger::store::Store;
-use store_kit::{Home, PATIENCE, await_that, batch, engines, open, required, wall_ns};
+use store_kit::{Home, PATIENCE, await_that, chunk, engines, open, required, wall_ns};
 
 /// Rows in each batch.
 const ROWS: u64 = 1_000;
@@ -62,7 +62,7 @@ fn a_killed_engine_comes_back_and_rows_flow_again() {
             let counts = sender.counts();
             assert_eq!(counts.dropped, 0, "{counts:?}");
             if counts.spooled < 4 * ROWS {
-                sender.offer(batch(run, number, ROWS));
+                sender.offer(chunk(run, number, ROWS));
                 number += 1;
             }
             counts.written >= written
@@ -129,7 +129,7 @@ fn without_library(directory: &Path) {
     fs::remove_file(&library).expect("our own link");
     fs::create_dir(&library).expect("our own directory");
     let killed = kill(&options);
-    store.sender().offer(batch(run, 0, ROWS));
+    store.sender().offer(chunk(run, 0, ROWS));
     let told = await_notice(&store, "cannot be started again");
     assert!(
         told.iter()

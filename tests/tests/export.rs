@@ -11,10 +11,10 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use pinger::result::Outcome;
-use pinger::rows::Batch;
 use pinger::stats::Counts;
 use store_kit::{
-    Home, PATIENCE, Server, all_written, answer, await_that, keys, open, required, result, wall_ns,
+    Home, PATIENCE, Server, all_written, answer, await_that, chunk_of, keys, open, required,
+    result, wall_ns,
 };
 
 /// A run of ten results, a second apart: eight replies, one that was lost, and a late answer.
@@ -35,10 +35,7 @@ fn store_ten(home: &Home, run: u64) {
     }
     let late = result(3, Outcome::Late, answer(700_000_001, "192.0.2.4"));
     rows.push(keys.row(121, &late));
-    store.sender().offer(Batch {
-        token: "t".to_owned(),
-        rows,
-    });
+    store.sender().offer(chunk_of(rows));
     await_that("it is written", || store.counts() == all_written(10));
     // One that asks while the store is in use gets the same.
     let live = exported(home.pinger(&["export", "--table", "runs"]));

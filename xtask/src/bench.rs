@@ -9,7 +9,20 @@ use crate::signals::Held;
 use crate::{build, process, setup};
 
 /// The tables that there are, in the order in which they are measured.
-pub const TABLES: [&str; 6] = ["rate", "pacing", "protocols", "floor", "trace", "program"];
+pub const TABLES: [&str; 9] = [
+    "rate",
+    "pacing",
+    "protocols",
+    "floor",
+    "trace",
+    "program",
+    "store",
+    "outage",
+    "queries",
+];
+
+/// Those of them that are measured only when they are named, because they take long.
+pub const ASKED_FOR: [&str; 1] = ["queries"];
 
 /// What to measure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +31,9 @@ pub struct Choice {
     pub runs: Option<u32>,
     /// How long each run takes, seconds.
     pub seconds: Option<u64>,
-    /// Only these tables.
+    /// Rows for the table `queries`.
+    pub rows: Option<u64>,
+    /// Only these tables; if there are none, all but [`ASKED_FOR`].
     pub names: Vec<String>,
 }
 
@@ -41,6 +56,9 @@ impl Choice {
         }
         if let Some(seconds) = self.seconds {
             arguments.extend(["--seconds".into(), seconds.to_string()]);
+        }
+        if let Some(rows) = self.rows {
+            arguments.extend(["--rows".into(), rows.to_string()]);
         }
         arguments.extend(self.names.iter().cloned());
         arguments
@@ -85,11 +103,12 @@ mod tests {
         let choice = Choice {
             runs: Some(3),
             seconds: Some(1),
+            rows: Some(5_000_000),
             names: vec!["rate".into()],
         };
         assert_eq!(
             choice.arguments(),
-            ["--runs", "3", "--seconds", "1", "rate"]
+            ["--runs", "3", "--seconds", "1", "--rows", "5000000", "rate"]
         );
     }
 

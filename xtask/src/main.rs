@@ -56,6 +56,10 @@ enum Task {
         /// Only this step: format, lint, docs, unit or end-to-end.
         #[arg(long)]
         step: Option<String>,
+        /// Only the chaos test, this many rounds of 5 to 8 seconds: runs while things go wrong.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+              conflicts_with_all = ["quick", "step", "filter"])]
+        chaos: Option<u32>,
         /// Only tests whose names contain one of these.
         filter: Vec<String>,
     },
@@ -67,7 +71,12 @@ enum Task {
         /// How long each run takes, in seconds, instead of each case's own time.
         #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
         seconds: Option<u64>,
-        /// Only these tables, such as `rate` or `pacing`.
+        /// Rows for the table `queries`, instead of a hundred million: for a quick look.
+        #[arg(long, value_name = "N",
+            value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+        rows: Option<u64>,
+        /// Only these tables, such as `rate` or `pacing`; `queries` is measured only when it is
+        /// named, for it takes minutes to make its rows.
         name: Vec<String>,
     },
     /// Fills README.md with what the commands in it print, and draws its picture.
@@ -115,19 +124,25 @@ fn perform(task: Task) -> Result<i32> {
         Task::Test {
             quick,
             step,
+            chaos,
             filter,
-        } => test::command(&test::Choice {
-            quick,
-            step,
-            filters: filter,
-        }),
+        } => match chaos {
+            Some(rounds) => test::chaos(rounds),
+            None => test::command(&test::Choice {
+                quick,
+                step,
+                filters: filter,
+            }),
+        },
         Task::Bench {
             runs,
             seconds,
+            rows,
             name,
         } => bench::command(&bench::Choice {
             runs,
             seconds,
+            rows,
             names: name,
         }),
         Task::Readme => readme::command().map(|()| 0),

@@ -141,6 +141,35 @@ pub fn command(choice: &Choice) -> Result<i32> {
     Ok(0)
 }
 
+/// `test --chaos`: rounds of the chaos test, each with a seed drawn anew and a line that tells it.
+///
+/// # Errors
+/// Not root; or something could not be got or built.
+pub fn chaos(rounds: u32) -> Result<i32> {
+    ensure!(
+        process::is_root(),
+        "the chaos test needs root, for network namespaces and for sending: {}",
+        process::as_root(&format!("test --chaos {rounds}"))
+    );
+    let this = env::current_exe().context("cannot tell where this program is")?;
+    let environment = prepare(&this)?;
+    say(&format!("chaos: {rounds} rounds; the first failure stops"));
+    let started = Instant::now();
+    let mut test = process::cargo("test");
+    test.args(["-p", "pinger-tests", "--test", "chaos", "--"])
+        .args(["--nocapture", "every_probe"])
+        .envs(environment)
+        .env("PINGER_CHAOS_ROUNDS", rounds.to_string());
+    let code = Held::new()?.supervise(&mut test)?;
+    let spent = spent(started.elapsed());
+    if code == 0 {
+        say(&format!("{rounds} rounds passed in {spent}"));
+    } else {
+        say(&format!("FAILED: chaos (after {spent})"));
+    }
+    Ok(code)
+}
+
 /// The kernel program of an earlier build: with it in every step's environment, cargo does not
 /// compile pinger twice in each run, once with it and once without.
 fn known_object() -> Vec<(&'static str, OsString)> {

@@ -63,12 +63,6 @@ Nothing is kept; `pinger run` keeps results. -i names the interface here, the
 interval is --interval with a unit, such as 200ms.
 Exit codes: 0 replies came, 1 none came or it failed, 2 command line wrong.";
 
-pub(super) const AFTER_SCHEMA: &str = "\
-The embedded store gets its tables by itself. A server of your own needs them
-once, and again after an upgrade of pinger:
-  pinger schema apply --store http://me@db:8123/net
-  pinger schema print > pinger.sql              to read them first";
-
 pub(super) const AFTER_SQL: &str = "\
 Examples:
   pinger sql \"SHOW TABLES\"

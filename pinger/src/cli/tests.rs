@@ -357,7 +357,7 @@ fn examples_in_the_help_parse() {
         help::AFTER,
         help::AFTER_RUN,
         help::AFTER_PING,
-        help::AFTER_SCHEMA,
+        schema::AFTER,
         help::AFTER_SQL,
         export::AFTER,
     ] {
@@ -365,9 +365,9 @@ fn examples_in_the_help_parse() {
             .lines()
             .filter_map(|line| line.strip_prefix("  pinger "))
         {
-            // What follows two blanks or a ">" is said about the command.
+            // What follows two blanks, a ">" or a "|" is said about the command.
             let command = line.split("  ").next().unwrap_or_default();
-            let command = command.split(" > ").next().unwrap_or_default();
+            let command = command.split(['>', '|']).next().unwrap_or_default();
             let quoted: Vec<_> = command.split('"').collect();
             let mut words: Vec<_> = quoted[0].split_whitespace().collect();
             words.extend(quoted.get(1));
@@ -386,7 +386,7 @@ fn texts_fit_a_terminal_of_80_columns() {
         help::AFTER,
         help::AFTER_RUN,
         help::AFTER_PING,
-        help::AFTER_SCHEMA,
+        schema::AFTER,
         help::AFTER_SQL,
         export::AFTER,
     ] {

@@ -80,9 +80,10 @@ pub fn store_options(layers: &[&Settings]) -> StoreOptions {
 
 fn spool_options(layers: &[&Settings]) -> SpoolOptions {
     let default = SpoolOptions::default();
+    let place = pick(layers, |s| s.spool_place).unwrap_or(default.place);
     SpoolOptions {
-        place: pick(layers, |s| s.spool_place).unwrap_or(default.place),
-        bytes_max: pick(layers, |s| s.spool_bytes_max).unwrap_or(default.bytes_max),
+        place,
+        bytes_max: pick(layers, |s| s.spool_bytes_max).unwrap_or(place.bytes_default()),
         age_max_ns: pick(layers, |s| s.spool_age_max_ns).unwrap_or(default.age_max_ns),
         drop: pick(layers, |s| s.spool_drop).unwrap_or(default.drop),
         sync: pick(layers, |s| s.spool_sync).unwrap_or(default.sync),

@@ -11,6 +11,8 @@ use crate::mistake::Mistake;
 
 /// Bytes that may wait when nobody says: days of a thousand probes a second.
 pub const SPOOL_BYTES_DEFAULT: u64 = 10 << 30;
+/// The same in memory: minutes of a hundred thousand probes a second.
+pub const SPOOL_BYTES_MEMORY: u64 = 256 << 20;
 /// Bytes that may wait: from 1 MiB, which a segment must fit into, to more than any disk has.
 pub const SPOOL_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 50;
 /// Age of results that may wait when nobody says: as long as the store keeps each result.
@@ -53,6 +55,16 @@ pub enum SpoolPlace {
     Disk,
     /// In memory: faster, and lost in a crash.
     Memory,
+}
+
+impl SpoolPlace {
+    /// Bytes that may wait there when nobody says.
+    pub fn bytes_default(self) -> u64 {
+        match self {
+            Self::Disk => SPOOL_BYTES_DEFAULT,
+            Self::Memory => SPOOL_BYTES_MEMORY,
+        }
+    }
 }
 
 /// What is dropped when the spool is full.

@@ -8,47 +8,53 @@ use crossbeam_channel::Sender;
 
 use crate::destination::Destination;
 use crate::result::ProbeResult;
-use crate::rows::{Batcher, RowKeys};
+use crate::rows::{Chunker, RowChunk, RowKeys};
 use crate::stats::RowCounts;
-use crate::store::BatchSender;
+use crate::store::ChunkSender;
 use crate::wire::clock;
+use crate::wire::tally::Tally;
 
 /// How often the wall clock is read anew: its offset follows NTP's corrections that closely.
 const WALL_CLOCK_NS: u64 = 1_000_000_000;
 
-/// Turns results into batches of rows and hands them to the store.
+/// Turns results into chunks of rows and hands them to the store.
 pub(super) struct Rows {
     keys: RowKeys,
     read_ns: u64,
     destinations: Arc<[Destination]>,
-    batcher: Batcher,
-    sender: BatchSender,
+    chunker: Chunker,
+    sender: ChunkSender,
+    tally: Option<Arc<Tally>>,
+    /// Rows handed over so far, and how many probes they end.
+    rows: u64,
+    probes: u64,
 }
 
 impl Rows {
+    /// The tally, if there is one, gets the count of rows made.
     pub(super) fn new(
         keys: RowKeys,
         destinations: Arc<[Destination]>,
-        sender: BatchSender,
+        sender: ChunkSender,
+        tally: Option<Arc<Tally>>,
     ) -> Self {
-        let batcher = Batcher::new(&keys);
         Self {
             keys,
             read_ns: clock::now_ns(),
             destinations,
-            batcher,
+            chunker: Chunker::new(),
             sender,
+            tally,
+            rows: 0,
+            probes: 0,
         }
     }
 
     fn put(&mut self, now_ns: u64, result: &ProbeResult) {
         let destination = self.destinations[result.flow.0 as usize].id;
-        if let Some(batch) = self
-            .batcher
-            .push(now_ns, self.keys.row(destination, result))
-        {
-            self.sender.offer(batch);
-        }
+        let row = self.keys.row(destination, result);
+        let chunk = self.chunker.push(now_ns, self.keys.wall_offset_ns, row);
+        self.hand_over(chunk);
     }
 
     fn tick(&mut self, now_ns: u64) {
@@ -56,15 +62,24 @@ impl Rows {
             self.read_ns = now_ns;
             self.keys.wall_offset_ns = clock::wall_offset_ns();
         }
-        if let Some(batch) = self.batcher.poll(now_ns) {
-            self.sender.offer(batch);
-        }
+        let chunk = self.chunker.poll(now_ns, self.keys.wall_offset_ns);
+        self.hand_over(chunk);
     }
 
     fn flush(&mut self) {
-        if let Some(batch) = self.batcher.flush() {
-            self.sender.offer(batch);
+        let chunk = self.chunker.flush(self.keys.wall_offset_ns);
+        self.hand_over(chunk);
+    }
+
+    fn hand_over(&mut self, chunk: Option<RowChunk>) {
+        let Some(chunk) = chunk else { return };
+        self.rows += chunk.rows.len() as u64;
+        self.probes += chunk.probes;
+        if let Some(tally) = &self.tally {
+            let until_ns = u64::try_from(chunk.until_ns).unwrap_or(0);
+            tally.rows(self.rows, self.probes, until_ns);
         }
+        self.sender.offer(chunk);
     }
 }
 
@@ -89,7 +104,7 @@ impl Outlets {
         }
     }
 
-    /// Does what is due: a batch that has waited long enough goes to the store.
+    /// Does what is due: a chunk that has waited long enough goes to the store.
     pub(super) fn tick(&mut self, now_ns: u64) {
         if let Some(rows) = &mut self.rows {
             rows.tick(now_ns);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pinger_ebpf::layout::{AnswerKind, Event, EventKind, PAYLOAD_MATCHES};
 use pinger_ebpf::parse::{ICMP_ECHO_REPLY, ICMP6_ECHO_REPLY};
 
+use super::change::{HopLimit, Jitter};
 use super::distribution::{Fine, Sparse};
 use super::{
     AnswerCounts, Counts, DestinationStats, History, LastError, Recent, RowCounts, Snapshot,
@@ -37,6 +38,8 @@ struct Metrics {
     error: Option<LastError>,
     closed: bool,
     rtt: Sparse,
+    jitter: Jitter,
+    hop_limit: HopLimit,
     recent: History,
 }
 
@@ -53,6 +56,8 @@ impl Metrics {
             error: None,
             closed: false,
             rtt: Sparse::default(),
+            jitter: Jitter::default(),
+            hop_limit: HopLimit::default(),
             recent: History::default(),
         }
     }
@@ -178,7 +183,7 @@ impl StatsKeeper {
                     }
                 };
                 let identifier = metrics.facts.identifier;
-                let result = ProbeResult {
+                let mut result = ProbeResult {
                     flow,
                     sequence,
                     identifier,
@@ -188,8 +193,10 @@ impl StatsKeeper {
                     tx_ns,
                     outcome,
                     answer,
+                    jitter_ns: 0,
+                    hop_limit_changed: false,
                 };
-                self.keep(&result);
+                self.keep(&mut result);
                 Some(result)
             }
         }
@@ -227,7 +234,7 @@ impl StatsKeeper {
             EventKind::Duplicate => Outcome::Duplicate,
             EventKind::Late | EventKind::Stale => Outcome::Late,
         };
-        let result = ProbeResult {
+        let mut result = ProbeResult {
             flow,
             sequence: event.sequence,
             identifier: event.identifier,
@@ -237,12 +244,15 @@ impl StatsKeeper {
             tx_ns: if known { event.tx_ns } else { due_ns },
             outcome,
             answer: Some(answer),
+            jitter_ns: 0,
+            hop_limit_changed: false,
         };
-        self.keep(&result);
+        self.keep(&mut result);
         Some(result)
     }
 
-    fn keep(&mut self, result: &ProbeResult) {
+    /// Counts a result, and tells it how it differs from the reply before it.
+    fn keep(&mut self, result: &mut ProbeResult) {
         let mismatch = result
             .answer
             .is_some_and(|answer| answer.mismatch_at.is_some());
@@ -269,6 +279,9 @@ impl StatsKeeper {
             result.answer.and_then(|answer| answer.rtt_ns),
         ) {
             (Outcome::Reply, Some(rtt_ns)) => {
+                let hop_limit = result.answer.and_then(|answer| answer.hop_limit);
+                result.jitter_ns = metrics.jitter.add(metrics.last_ns, rtt_ns);
+                result.hop_limit_changed = metrics.hop_limit.changes_to(hop_limit);
                 self.rtt.record(rtt_ns);
                 metrics.last_ns = Some(rtt_ns);
                 metrics.rtt.record(rtt_ns);

@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use clickhouse::{Client, Compression, RowOwned, RowRead, RowWrite};
+use bytes::Bytes;
+use clickhouse::{Client, Compression, RowOwned, RowRead};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,7 +18,7 @@ use super::schema::SchemaError;
 use fault::ServerFault;
 
 pub(super) mod fault;
-mod verdict;
+pub(super) mod verdict;
 
 /// The database of the embedded store, and of a URL that names none.
 pub(super) const DATABASE: &str = "pinger";
@@ -166,6 +167,8 @@ fn port(text: &str, url: &Url) -> u16 {
 /// A server and a database in it, ready to be asked.
 pub struct Connection {
     client: Client,
+    /// The same without compression of its own, for bytes that are sent as they are.
+    raw: Client,
     address: Address,
     url: String,
     /// Of an https URL: opens connections by TLS.
@@ -205,8 +208,10 @@ impl Connection {
             client = client.with_header(name, value);
         }
         let url = address.url();
+        let raw = client.clone().with_compression(Compression::None);
         Self {
             client,
+            raw,
             address,
             url,
             secure,
@@ -223,6 +228,21 @@ impl Connection {
         &self.url
     }
 
+    /// Server and database, whoever asks.
+    pub(super) fn place(&self) -> String {
+        format!("{}/{}", self.address.origin, self.address.database)
+    }
+
+    /// Makes sure that this user may write to a table.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub(super) async fn may_insert(&self, table: &str, column: &str) -> Result<(), StoreError> {
+        // Not one row: nothing is written, but all that is checked before is.
+        self.execute(&format!("INSERT INTO {table} ({column}) SELECT 0 WHERE 0"))
+            .await
+    }
+
     /// Runs a statement that returns nothing.
     ///
     /// # Errors
@@ -230,6 +250,20 @@ impl Connection {
     pub(super) async fn execute(&self, sql: &str) -> Result<(), StoreError> {
         self.client
             .query_raw(sql)
+            .execute()
+            .await
+            .map_err(|error| self.error(&error))
+    }
+
+    /// The same for a statement that may take long, under an id by which its progress can be
+    /// asked for.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub(super) async fn execute_as(&self, sql: &str, id: &str) -> Result<(), StoreError> {
+        self.client
+            .query_raw(sql)
+            .with_setting("query_id", id)
             .execute()
             .await
             .map_err(|error| self.error(&error))
@@ -307,49 +341,33 @@ impl Connection {
         Ok(())
     }
 
-    /// Inserts rows of a small table.
+    /// Inserts blocks that are in ClickHouse's Native format and compressed already, as they are;
+    /// a second insert under the same token changes nothing.
     ///
-    /// # Errors
-    /// When the server cannot be reached or refuses.
-    pub(super) async fn insert<'a, T>(
+    /// `statement` ends in `FORMAT Native`.
+    pub(super) async fn insert_blocks(
         &self,
-        table: &str,
-        rows: impl IntoIterator<Item = &'a T>,
-    ) -> Result<(), StoreError>
-    where
-        T: RowOwned + RowWrite,
-    {
-        self.try_insert(table, None, rows)
-            .await
-            .map_err(|error| self.error(&error))
-    }
-
-    /// Inserts rows; with a token, a second insert under the same token changes nothing.
-    pub(super) async fn try_insert<'a, T>(
-        &self,
-        table: &str,
-        token: Option<&str>,
-        rows: impl IntoIterator<Item = &'a T>,
-    ) -> clickhouse::error::Result<()>
-    where
-        T: RowOwned + RowWrite,
-    {
+        statement: &str,
+        token: &str,
+        blocks: impl IntoIterator<Item = Bytes>,
+    ) -> clickhouse::error::Result<()> {
         let mut insert = self
-            .client
-            .insert::<T>(table)
-            .await?
+            .raw
+            .insert_formatted_with(statement)
             .with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT))
+            .with_setting("decompress", "1")
             // Acknowledged means written: the server must not answer before it has the part.
-            .with_setting("async_insert", "0");
-        if let Some(token) = token {
-            insert = insert
-                .with_setting("insert_deduplicate", "1")
-                .with_setting("insert_deduplication_token", token)
-                // The rollups that materialized views will keep drop a repeated batch as well.
-                .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
-        }
-        for row in rows {
-            insert.write(row).await?;
+            .with_setting("async_insert", "0")
+            // Nor, in a cluster, before the shards have theirs.
+            .with_setting("distributed_foreground_insert", "1")
+            // The views have grouped what they write; grouping it again takes as long.
+            .with_setting("optimize_on_insert", "0")
+            .with_setting("insert_deduplicate", "1")
+            .with_setting("insert_deduplication_token", token)
+            // The tables that materialized views fill drop a repeated segment as well.
+            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
+        for block in blocks {
+            insert.send(block).await?;
         }
         insert.end().await
     }

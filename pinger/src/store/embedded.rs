@@ -35,6 +35,7 @@ mod config;
 mod find;
 mod keeper;
 mod lock;
+mod mend;
 mod plan;
 mod port;
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::clickhouse::verdict::is_busy;
 use super::schema::SchemaError;
 
 /// Why the store could not be opened, used or asked.
@@ -82,6 +83,19 @@ pub enum StoreError {
     /// `--store none` was given to something that needs a store.
     #[error("there is no store to use: --store is `none`\n  use --store embedded, or --store URL")]
     NoStore,
+    /// Results cannot wait on disk.
+    #[error(
+        "cannot keep results in {}: {words}\n  \
+         make room or take rights there, choose another --data-dir, or keep them in memory only: \
+         --spool memory",
+        path.display()
+    )]
+    Spool {
+        /// The data directory.
+        path: PathBuf,
+        /// What failed.
+        words: String,
+    },
     /// The store's URL cannot be used.
     #[error(
         "--store {url}: {reason}\n  \
@@ -192,6 +206,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it may pass by itself: nobody answers just now, or somebody has too much to do.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            // What a proxy says whose server is away.
+            Self::NoClickHouse { status, .. } => matches!(status, Some(502..=504)),
+            Self::Server { code, .. } => is_busy(*code),
+            _ => false,
+        }
+    }
+
     /// A function that makes an error of an I/O error on a file.
     pub(super) fn file(
         action: &'static str,

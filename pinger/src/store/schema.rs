@@ -6,10 +6,24 @@
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
-use super::clickhouse::Connection;
-use statements::statements;
-
+use super::clickhouse::{Connection, DATABASE};
+pub use apply::Applied;
+pub(super) use apply::{Company, apply};
+pub use retention::Retention;
+pub use status::{Status, write_tables};
+pub use tables::{Content, Table};
+mod apply;
+pub mod cluster;
+pub mod command;
+mod layout;
+mod lock;
+mod retention;
 mod statements;
+mod status;
+mod tables;
+
+/// Somebody to tell what is being done, a line at a time.
+pub type Say<'a> = dyn FnMut(&str) + 'a;
 
 /// One numbered step of the schema.
 #[derive(Debug)]
@@ -33,6 +47,11 @@ pub const MIGRATIONS: &[Migration] = &[
         version: 2,
         name: "every_probe",
         sql: include_str!("../../../schema/002_every_probe.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "nothing_is_lost",
+        sql: include_str!("../../../schema/003_nothing_is_lost.sql"),
     },
 ];
 
@@ -121,23 +140,57 @@ pub enum SchemaError {
         /// The number found in its place.
         found: u32,
     },
+    /// Its tables are those of a cluster.
+    #[error(
+        "it has version {found}, this pinger needs version {VERSION}, and its tables stand for \
+         those of the cluster `{cluster}`\n  \
+         `pinger schema print --cluster {cluster} --from {found}` prints what upgrades all servers \
+         of it; docs/store.md tells how to apply that"
+    )]
+    Cluster {
+        /// The version found.
+        found: u32,
+        /// The cluster's name.
+        cluster: String,
+    },
+    /// Another host thought that we were dead.
+    #[error(
+        "its lock went to {by} while we were at work, for we were silent too long\n  \
+         let that one finish, then run this again: what is done already is not done twice"
+    )]
+    LockLost {
+        /// Who has the lock now.
+        by: String,
+    },
 }
 
-/// What `apply` did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// The version before; zero if there was none.
+/// What `print` writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Script {
+    /// For all servers of this cluster; `None`: for one server.
+    pub cluster: Option<String>,
+    /// The cluster's database that pinger writes to; `None`: `pinger`.
+    pub database: Option<String>,
+    /// Only what leads on from this version.
     pub from: u32,
-    /// The version now.
-    pub to: u32,
 }
 
-/// Writes all statements of the schema, for people who apply them by other means.
+/// Writes the statements of the schema, for people who apply them by other means.
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn print(out: &mut impl std::io::Write) -> std::io::Result<()> {
-    for migration in MIGRATIONS {
+pub fn print(out: &mut impl std::io::Write, script: &Script) -> std::io::Result<()> {
+    let migrations = &MIGRATIONS[(script.from as usize).min(MIGRATIONS.len())..];
+    if let Some(name) = &script.cluster {
+        let cluster = cluster::Cluster {
+            name: name.clone(),
+            database: script.database.as_deref().unwrap_or(DATABASE).to_owned(),
+            is_replicated: true,
+        };
+        let parts = cluster::parts(&cluster, migrations).map_err(std::io::Error::other)?;
+        return cluster::write(out, &parts);
+    }
+    for migration in migrations {
         let Migration { version, name, sql } = migration;
         writeln!(
             out,
@@ -149,40 +202,24 @@ pub fn print(out: &mut impl std::io::Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Creates the database if there is none, applies the migrations it lacks, and records them.
-///
-/// Every statement can be repeated, so two hosts may do this at once, and what was cut short is
-/// completed by the next try.
-///
-/// # Errors
-/// When the server refuses, or the database has a schema that this program does not know.
-pub async fn apply(connection: &Connection) -> Result<Applied, StoreError> {
-    connection.create_database().await?;
-    let recorded = recorded(connection).await?;
-    let from = compare(&recorded, MIGRATIONS).map_err(|source| connection.schema(source))?;
-    for migration in &MIGRATIONS[from as usize..] {
-        for statement in statements(migration.sql) {
-            connection.execute(statement).await?;
-        }
-        connection.execute(&record(migration)).await?;
-    }
-    Ok(Applied { from, to: VERSION })
-}
-
 /// Checks that a database has exactly this program's schema.
 ///
 /// # Errors
 /// When it has not, or the server refuses.
 pub async fn check(connection: &Connection) -> Result<(), StoreError> {
     let recorded = recorded(connection).await?;
-    let url = || connection.url().to_owned();
-    let source = match compare(&recorded, MIGRATIONS) {
-        Ok(VERSION) => return Ok(()),
-        Ok(0) => SchemaError::Missing { url: url() },
-        Ok(found) => SchemaError::Older { found, url: url() },
-        Err(source) => source,
-    };
-    Err(connection.schema(source))
+    judge(compare(&recorded, MIGRATIONS), connection.url())
+        .map_err(|source| connection.schema(source))
+}
+
+/// Whether a version, as `compare` found it, is exactly this program's.
+fn judge(found: Result<u32, SchemaError>, url: &str) -> Result<(), SchemaError> {
+    let url = url.to_owned();
+    match found? {
+        VERSION => Ok(()),
+        0 => Err(SchemaError::Missing { url }),
+        found => Err(SchemaError::Older { found, url }),
+    }
 }
 
 async fn recorded(connection: &Connection) -> Result<Vec<Recorded>, StoreError> {
@@ -248,6 +285,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::statements::statements;
     use super::*;
 
     const KNOWN: &[Migration] = &[
@@ -313,7 +351,7 @@ mod tests {
     #[test]
     fn print_holds_every_statement_and_its_record() {
         let mut out = Vec::new();
-        print(&mut out).expect("a vector takes all");
+        print(&mut out, &Script::default()).expect("a vector takes all");
         let out = String::from_utf8(out).expect("text");
         for migration in MIGRATIONS {
             assert!(out.contains(migration.sql.trim_end()));

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use super::StoreError;
 use super::clickhouse::{Address, Connection};
 use super::embedded::{self, DirLock, EmbeddedOptions, Engine};
-use super::schema::{self, Applied};
+use super::schema::{self, Applied, Company, Say};
 use crate::config::{StoreChoice, StoreOptions};
 
 /// The longest a guest waits for a pinger that is just starting or ending.
@@ -25,6 +25,8 @@ pub(super) enum Sharing {
     Own,
     /// The one that runs already, else one of our own for a short while.
     Guest,
+    /// The same, but its schema is left as it is.
+    Reader,
 }
 
 /// A connection with the runtime to use it, and with the engine if we started one.
@@ -41,6 +43,18 @@ impl Session {
     /// # Errors
     /// When there is none, or it does not let us in.
     pub(super) fn open(options: &StoreOptions, sharing: Sharing) -> Result<Self, StoreError> {
+        Self::open_saying(options, sharing, &mut |_| ())
+    }
+
+    /// The same, and says what is done about the schema.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn open_saying(
+        options: &StoreOptions,
+        sharing: Sharing,
+        say: &mut Say<'_>,
+    ) -> Result<Self, StoreError> {
         let runtime = runtime()?;
         match &options.choice {
             StoreChoice::None => Err(StoreError::NoStore),
@@ -53,7 +67,7 @@ impl Session {
                     applied: None,
                 })
             }
-            StoreChoice::Embedded => Self::open_embedded(options, sharing, runtime),
+            StoreChoice::Embedded => Self::open_embedded(options, sharing, runtime, say),
         }
     }
 
@@ -61,10 +75,11 @@ impl Session {
         options: &StoreOptions,
         sharing: Sharing,
         runtime: Runtime,
+        say: &mut Say<'_>,
     ) -> Result<Self, StoreError> {
         let lock = match sharing {
             Sharing::Own => DirLock::take(&options.data_dir)?,
-            Sharing::Guest => match lock_or_join(options, &runtime)? {
+            Sharing::Guest | Sharing::Reader => match lock_or_join(options, &runtime)? {
                 Joined::Lock(lock) => lock,
                 Joined::Running(connection) => {
                     return Ok(Self {
@@ -82,11 +97,15 @@ impl Session {
         };
         let engine = Engine::start(&options, lock, &runtime)?;
         let connection = Connection::new(engine.address().clone());
-        let applied = if sharing == Sharing::Own {
-            runtime.block_on(connection.create_database())?;
-            None
-        } else {
-            Some(runtime.block_on(schema::apply(&connection))?)
+        let applied = match sharing {
+            Sharing::Own => {
+                runtime.block_on(connection.create_database())?;
+                None
+            }
+            Sharing::Guest => {
+                Some(runtime.block_on(schema::apply(&connection, Company::Alone, say))?)
+            }
+            Sharing::Reader => None,
         };
         Ok(Self {
             connection,
@@ -115,6 +134,15 @@ impl Session {
     /// The connection.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Which store this is, for those who find rows that wait for it: it stays the same when the
+    /// store moves to another port of the embedded engine, or to another user.
+    pub(super) fn name(&self) -> String {
+        match self.engine {
+            Some(_) => "embedded".to_owned(),
+            None => self.connection.place(),
+        }
     }
 
     /// What was done about the schema, if this session began with that.

@@ -1,16 +1,92 @@
-//! Rows of the small tables: who probes, what is probed, which run.
+//! Rows of the small tables (who probes, what is probed, which run) as blocks, and the statement
+//! that inserts the blocks of each table.
+//!
+//! Each row says itself when it was written, which decides which row of a key counts: rows of
+//! several runs may reach the store in any order.
 
 use std::net::Ipv6Addr;
-
-use serde::{Serialize, Serializer};
 
 use super::{RunInfo, mapped, wall_ns};
 use crate::config::Source;
 use crate::destination::{Destination, From};
+use crate::native::{self, Block, Columns, TIME};
+use crate::spool::Table;
 use crate::stats::{Counts, RowCounts};
 
+const SOURCE_COLUMNS: &[&str] = &[
+    "id", "location", "host", "sourceid", "address", "name", "version", "updated",
+];
+
+const DESTINATION_COLUMNS: &[&str] = &[
+    "id",
+    "active",
+    "address",
+    "protocol",
+    "port",
+    "interval",
+    "timeout",
+    "ttl",
+    "hops",
+    "data",
+    "size",
+    "traffic_class",
+    "dont_fragment",
+    "from_address",
+    "from_interface",
+    "interface",
+    "name",
+    "updated",
+];
+
+const RUN_COLUMNS: &[&str] = &[
+    "run",
+    "source",
+    "started",
+    "ended",
+    "version",
+    "interface",
+    "mode",
+    "wall_offset",
+    "destinations",
+    "sent",
+    "reply",
+    "error",
+    "lost",
+    "send_failed",
+    "late",
+    "duplicate",
+    "mismatch",
+    "rows_dropped",
+    "updated",
+];
+
+/// Without naming columns: those of the block that the table has not are skipped.
+const RESULTS_ONCE_MORE: &str =
+    "INSERT INTO results SETTINGS input_format_skip_unknown_fields = 1 FORMAT Native";
+
+/// The statement that inserts blocks of a table, the first time or once more under another token.
+///
+/// Results that are missing from `results` go there and nowhere else: what `incoming` fills
+/// besides has them, and would count them twice under the other token.
+pub(super) fn statement(table: Table, is_once_more: bool) -> String {
+    let columns = match table {
+        Table::Incoming if is_once_more => return RESULTS_ONCE_MORE.to_owned(),
+        Table::Incoming => native::RESULT_COLUMNS,
+        Table::Sources => SOURCE_COLUMNS,
+        Table::Destinations => DESTINATION_COLUMNS,
+        Table::Runs => RUN_COLUMNS,
+        Table::Gaps => native::GAP_COLUMNS,
+    };
+    // Quoted, because a column may be called `from`.
+    format!(
+        "INSERT INTO {} (`{}`) FORMAT Native",
+        table.name(),
+        columns.join("`, `")
+    )
+}
+
 /// A row of `sources`.
-#[derive(Debug, clickhouse::Row, Serialize)]
+#[derive(Debug)]
 pub(super) struct SourceRow {
     id: u32,
     location: u32,
@@ -19,6 +95,7 @@ pub(super) struct SourceRow {
     address: Ipv6Addr,
     name: String,
     version: String,
+    updated: i64,
 }
 
 impl SourceRow {
@@ -33,12 +110,28 @@ impl SourceRow {
             address: run.address,
             name: name.trim().to_owned(),
             version: run.version.clone(),
+            updated: wall_ns(),
         }
+    }
+
+    /// As a block of the table `sources`.
+    pub(super) fn block(&self) -> Block {
+        let rows = std::slice::from_ref(self);
+        let mut to = Columns::new(SOURCE_COLUMNS, rows);
+        to.column("UInt32", |row| row.id);
+        to.column("UInt32", |row| row.location);
+        to.column("UInt32", |row| row.host);
+        to.column("UInt32", |row| row.sourceid);
+        to.column("IPv6", |row| row.address);
+        to.strings(|row| row.name.as_bytes());
+        to.strings(|row| row.version.as_bytes());
+        to.column(TIME, |row| row.updated);
+        to.finish()
     }
 }
 
 /// A row of `destinations`.
-#[derive(Debug, clickhouse::Row, Serialize)]
+#[derive(Debug)]
 pub(super) struct DestinationRow {
     id: u64,
     active: bool,
@@ -49,7 +142,6 @@ pub(super) struct DestinationRow {
     timeout: u64,
     ttl: u8,
     hops: u8,
-    #[serde(serialize_with = "bytes")]
     data: Vec<u8>,
     size: u16,
     traffic_class: u8,
@@ -58,6 +150,7 @@ pub(super) struct DestinationRow {
     from_interface: String,
     interface: String,
     name: String,
+    updated: i64,
 }
 
 impl DestinationRow {
@@ -85,18 +178,37 @@ impl DestinationRow {
             from_interface,
             interface: destination.interface.clone().unwrap_or_default(),
             name: destination.name.clone(),
+            updated: wall_ns(),
         }
+    }
+
+    /// Rows as a block of the table `destinations`.
+    pub(super) fn block(rows: &[Self]) -> Block {
+        let mut to = Columns::new(DESTINATION_COLUMNS, rows);
+        to.column("UInt64", |row| row.id);
+        to.column("Bool", |row| row.active);
+        to.column("IPv6", |row| row.address);
+        to.column("Int8", |row| row.protocol);
+        to.column("UInt16", |row| row.port);
+        to.column("UInt64", |row| row.interval);
+        to.column("UInt64", |row| row.timeout);
+        to.column("UInt8", |row| row.ttl);
+        to.column("UInt8", |row| row.hops);
+        to.strings(|row| &row.data);
+        to.column("UInt16", |row| row.size);
+        to.column("UInt8", |row| row.traffic_class);
+        to.column("Bool", |row| row.dont_fragment);
+        to.column("IPv6", |row| row.from_address);
+        to.strings(|row| row.from_interface.as_bytes());
+        to.strings(|row| row.interface.as_bytes());
+        to.strings(|row| row.name.as_bytes());
+        to.column(TIME, |row| row.updated);
+        to.finish()
     }
 }
 
-/// ClickHouse's `String` is bytes, and so is what a payload repeats.
-#[expect(clippy::ptr_arg, reason = "serde gives what the field is")]
-fn bytes<S: Serializer>(data: &Vec<u8>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_bytes(data)
-}
-
 /// A row of `runs`, and the address that goes into `sources`.
-#[derive(Clone, Debug, clickhouse::Row, Serialize)]
+#[derive(Clone, Debug)]
 pub(super) struct RunRow {
     run: u64,
     source: u32,
@@ -116,7 +228,7 @@ pub(super) struct RunRow {
     duplicate: u64,
     mismatch: u64,
     rows_dropped: u64,
-    #[serde(skip)]
+    updated: i64,
     address: Ipv6Addr,
 }
 
@@ -142,14 +254,22 @@ impl RunRow {
             duplicate: 0,
             mismatch: 0,
             rows_dropped: 0,
+            updated: wall_ns(),
             address: info.address.map_or(Ipv6Addr::UNSPECIFIED, mapped),
         }
     }
 
+    /// Key of the run.
+    pub(super) fn run(&self) -> u64 {
+        self.run
+    }
+
     /// The row that replaces it at the end.
     pub(super) fn end(&self, counts: &Counts, rows: &RowCounts) -> Self {
+        let now = wall_ns();
         Self {
-            ended: Some(wall_ns()),
+            ended: Some(now),
+            updated: now,
             sent: counts.sent,
             reply: counts.reply,
             error: counts.error,
@@ -161,5 +281,31 @@ impl RunRow {
             rows_dropped: rows.dropped,
             ..self.clone()
         }
+    }
+
+    /// As a block of the table `runs`.
+    pub(super) fn block(&self) -> Block {
+        let rows = std::slice::from_ref(self);
+        let mut to = Columns::new(RUN_COLUMNS, rows);
+        to.column("UInt64", |row| row.run);
+        to.column("UInt32", |row| row.source);
+        to.column(TIME, |row| row.started);
+        to.nullable(TIME, |row| row.ended);
+        to.strings(|row| row.version.as_bytes());
+        to.strings(|row| row.interface.as_bytes());
+        to.strings(|row| row.mode.as_bytes());
+        to.column("Int64", |row| row.wall_offset);
+        to.column("UInt32", |row| row.destinations);
+        to.column("UInt64", |row| row.sent);
+        to.column("UInt64", |row| row.reply);
+        to.column("UInt64", |row| row.error);
+        to.column("UInt64", |row| row.lost);
+        to.column("UInt64", |row| row.send_failed);
+        to.column("UInt64", |row| row.late);
+        to.column("UInt64", |row| row.duplicate);
+        to.column("UInt64", |row| row.mismatch);
+        to.column("UInt64", |row| row.rows_dropped);
+        to.column(TIME, |row| row.updated);
+        to.finish()
     }
 }

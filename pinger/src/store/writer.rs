@@ -1,64 +1,85 @@
-//! The writer: threads that take batches and see them into ClickHouse.
+//! The writer: threads that bring chunks of rows onto the disk and from there into ClickHouse.
 //!
-//! In: batches from a bounded queue. Out: inserts, each under its batch's token, repeated until
-//! the server has it; counts; notices. It never blocks those who offer batches: when the queue is
-//! full a batch is dropped and counted.
+//! In: chunks from a bounded queue. Out: files of the spool, inserts, each under its segment's
+//! token and repeated until the server has it; counts; notices. It never blocks those who offer
+//! chunks: when the queue is full a chunk is dropped, counted, and told as a gap.
+//!
+//! One thread owns the spool (`spooler`), two send (`sending`).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use tokio::runtime::Runtime;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use tokio::sync::watch;
 
 use super::StoreError;
 use super::clickhouse::Connection;
-use super::clickhouse::fault::Verdict;
+use super::disk::RunKey;
 use super::session::runtime;
-use crate::rows::Batch;
-use crate::stats::RowCounts;
+use super::tables::RunRow;
+use crate::config::SpoolOptions;
+use crate::native::Block;
+use crate::rows::RowChunk;
+use crate::spool::{GapReason, Loss, Table, Totals};
+use crate::stats::{Counts, RowCounts};
+use line::Line;
+use sending::Sending;
+use spooler::Spooler;
+use voice::Voice;
 
-/// Rows that wait at most, 200 megabytes: what 50,000 a second come to in 40 seconds of a busy
-/// disk. Longer outages are the spool's to bridge.
+mod doubt;
+mod line;
+mod sending;
+mod spooler;
+mod voice;
+
+/// Rows that wait at most to get onto the disk, 200 megabytes: what 50,000 a second come to in
+/// 40 seconds of a disk that stands still.
 pub const QUEUE_ROWS: u64 = 2_000_000;
 
-/// Batches that wait at most. At low rates they are small, so their number is limited too: this
-/// many take more than eight minutes to come.
-pub const QUEUE_BATCHES: usize = 1024;
+/// Chunks that wait at most. At low rates they are small, so their number is limited too: this
+/// many take more than a minute and a half to come.
+pub const QUEUE_CHUNKS: usize = 4096;
 
-/// Batches on their way at a time: while the server sorts and stores one, the next one is made
-/// into bytes. More would only take the server's cores from each other.
-const WRITERS: usize = 2;
+/// Segments on their way at a time: while the server sorts and stores one, the next one is sent.
+/// More would only take the server's cores from each other.
+const SENDERS: usize = 2;
 
 /// Notices that wait to be shown at most; there are one or two an outage.
 const QUEUE_NOTICES: usize = 64;
 
-/// The wait before the second try of a batch; it doubles with each further one.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-
-/// The longest wait: a server that is back is used within this.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-
 /// Why rows are dropped when the store said nothing.
-const TOO_MANY: &str = "more results came than it could write";
+const TOO_MANY: &str = "more results came than could be written down";
 const LATE: &str = "there was no time left to write them";
-const CLOSED: &str = "it was closed already";
+const CLOSED: &str = "the store was closed already";
 
 /// What goes through the queue.
 enum Message {
-    Batch(Batch),
+    Chunk(RowChunk),
     /// Nothing follows.
-    Close,
+    Close(Closing),
 }
 
-/// What became of the rows; `spooled` is what is left of `accepted`.
+/// How the writer is to end.
+struct Closing {
+    deadline: Instant,
+    /// The run's row and its final counts; none of a run that never began.
+    end: Option<Box<(RunRow, Counts)>>,
+}
+
+/// What became of the rows; what is left of `accepted` waits.
 #[derive(Debug, Default)]
 struct Counters {
     accepted: AtomicU64,
+    /// Rows in the queue.
+    queued: AtomicU64,
     written: AtomicU64,
     dropped: AtomicU64,
+    /// What did not fit into the queue, until the spool is told.
+    missed: Mutex<Option<Loss>>,
     trouble: Mutex<Trouble>,
 }
 
@@ -84,15 +105,6 @@ impl Counters {
         }
     }
 
-    fn add(counter: &AtomicU64, batch: &Batch) {
-        counter.fetch_add(batch.rows.len() as u64, Ordering::AcqRel);
-    }
-
-    /// Counts a batch as dropped: for what the store said, or else for `reason`.
-    fn drop_batch(&self, batch: &Batch, reason: &str) {
-        self.drop_rows(batch.rows.len() as u64, reason);
-    }
-
     fn drop_rows(&self, rows: u64, reason: &str) {
         self.dropped.fetch_add(rows, Ordering::AcqRel);
         let mut trouble = self.trouble();
@@ -100,34 +112,65 @@ impl Counters {
         trouble.dropped = Some(reason);
     }
 
-    /// Never held for longer than a move, and a writer that panicked left it whole.
-    fn trouble(&self) -> MutexGuard<'_, Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Drops a chunk that finds no room, for the spool to tell.
+    fn miss(&self, chunk: &RowChunk) {
+        let size = Totals {
+            rows: chunk.rows.len() as u64,
+            probes: chunk.probes,
+        };
+        {
+            let mut missed = held(&self.missed);
+            let loss = missed.get_or_insert_with(|| Loss {
+                size: None,
+                from_ns: chunk.from_ns,
+                until_ns: chunk.until_ns,
+                reason: GapReason::QueueFull,
+                detail: TOO_MANY.to_owned(),
+            });
+            loss.size = Some(loss.size.unwrap_or_default().plus(size));
+            loss.until_ns = chunk.until_ns;
+        }
+        self.drop_rows(size.rows, TOO_MANY);
     }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        held(&self.trouble)
+    }
+}
+
+/// Never held for longer than a move, and a thread that panicked left it whole.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The way into the store: never blocks, may be cloned.
 #[derive(Clone)]
-pub struct BatchSender {
+pub struct ChunkSender {
     queue: Sender<Message>,
     counters: Arc<Counters>,
 }
 
-impl BatchSender {
-    /// Gives a batch to the writer; if [`QUEUE_ROWS`] or [`QUEUE_BATCHES`] wait already, the batch
-    /// is dropped and its rows counted.
-    pub fn offer(&self, batch: Batch) {
-        Counters::add(&self.counters.accepted, &batch);
-        if self.counts().spooled > QUEUE_ROWS {
-            return self.counters.drop_batch(&batch, TOO_MANY);
+impl ChunkSender {
+    /// Gives a chunk to the writer; if [`QUEUE_ROWS`] or [`QUEUE_CHUNKS`] wait already, it is
+    /// dropped and counted.
+    pub fn offer(&self, chunk: RowChunk) {
+        let rows = chunk.rows.len() as u64;
+        self.counters.accepted.fetch_add(rows, Ordering::AcqRel);
+        if self.counters.queued.fetch_add(rows, Ordering::AcqRel) + rows > QUEUE_ROWS {
+            self.counters.queued.fetch_sub(rows, Ordering::AcqRel);
+            return self.counters.miss(&chunk);
         }
-        let (unsent, reason) = match self.queue.try_send(Message::Batch(batch)) {
+        let unsent = match self.queue.try_send(Message::Chunk(chunk)) {
             Ok(()) => return,
-            Err(TrySendError::Full(message)) => (message, TOO_MANY),
-            Err(TrySendError::Disconnected(message)) => (message, CLOSED),
+            Err(unsent) => unsent,
         };
-        if let Message::Batch(batch) = unsent {
-            self.counters.drop_batch(&batch, reason);
+        self.counters.queued.fetch_sub(rows, Ordering::AcqRel);
+        match unsent {
+            TrySendError::Full(Message::Chunk(chunk)) => self.counters.miss(&chunk),
+            // Nobody is left to tell the spool.
+            TrySendError::Disconnected(_) | TrySendError::Full(Message::Close(_)) => {
+                self.counters.drop_rows(rows, CLOSED);
+            }
         }
     }
 
@@ -142,59 +185,98 @@ impl BatchSender {
     }
 }
 
+/// What the writer needs to begin.
+pub(super) struct Setup<'a> {
+    /// Where rows wait.
+    pub options: SpoolOptions,
+    /// The data directory with the spool.
+    pub data_dir: &'a Path,
+    /// Which store this is, for those who find rows that wait for it.
+    pub store: String,
+    /// The run.
+    pub key: RunKey,
+    /// Rows of the small tables, which go first.
+    pub registration: Vec<(Table, Block)>,
+    /// Whether the store was there and its schema is the right one.
+    pub is_checked: bool,
+    /// Whether the engine is our own.
+    pub is_embedded: bool,
+}
+
 /// The writer's threads, from outside.
 pub(super) struct Writer {
-    sender: BatchSender,
+    sender: ChunkSender,
     /// When to give up, once the store is being closed.
-    closing: watch::Sender<Option<Instant>>,
+    closing: Arc<watch::Sender<Option<Instant>>>,
     notify: Sender<String>,
-    threads: Vec<JoinHandle<()>>,
+    spooler: Option<JoinHandle<()>>,
+    senders: Vec<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Starts the threads; also returns where their notices come out.
+    /// Makes the spool and starts the threads; also returns where their notices come out.
     ///
     /// # Errors
-    /// When the system has no thread to give.
-    pub(super) fn start(connection: &Connection) -> Result<(Self, Receiver<String>), StoreError> {
-        let (queue, batches) = bounded(QUEUE_BATCHES);
+    /// When the disk refuses, or the system has no thread to give.
+    pub(super) fn start(
+        connection: &Connection,
+        mut setup: Setup<'_>,
+    ) -> Result<(Self, Receiver<String>), StoreError> {
+        let (queue, rows) = bounded(QUEUE_CHUNKS);
         let (notify, notices) = bounded(QUEUE_NOTICES);
         let (closing, closed) = watch::channel(None);
-        let sender = BatchSender {
-            queue,
-            counters: Arc::default(),
-        };
-        let told = Arc::new(Told::default());
+        // As many as the spooler gives out, which it counts.
+        let (jobs, tasks) = unbounded();
+        let (ended, ends) = unbounded();
         let mut writer = Self {
-            sender,
-            closing,
+            sender: ChunkSender {
+                queue,
+                counters: Arc::default(),
+            },
+            closing: Arc::new(closing),
             notify,
-            threads: Vec::new(),
+            spooler: None,
+            senders: Vec::new(),
         };
-        for _ in 0..WRITERS {
-            let work = Work {
+        let is_checked = Arc::new(setup.is_checked.into());
+        let spooler = Spooler {
+            own: Line::create(&mut setup, spooler::now())?,
+            left: Vec::new(),
+            options: setup.options,
+            data_dir: setup.data_dir.to_owned(),
+            store: setup.store,
+            rows,
+            jobs,
+            ends,
+            counters: Arc::clone(&writer.sender.counters),
+            closing: Arc::clone(&writer.closing),
+            voice: Voice::new(
+                writer.notify.clone(),
+                connection.url().to_owned(),
+                !setup.is_checked,
+            ),
+            state: spooler::State::default(),
+        };
+        for _ in 0..SENDERS {
+            let sending = Sending {
                 // Of its own: connections belong to the runtime that opened them.
                 connection: connection.another(),
-                counters: Arc::clone(&writer.sender.counters),
                 closing: closed.clone(),
-                notify: writer.notify.clone(),
-                told: Arc::clone(&told),
+                is_checked: Arc::clone(&is_checked),
+                forgets: !setup.is_embedded,
             };
-            let (runtime, batches) = (runtime()?, batches.clone());
-            let thread = std::thread::Builder::new()
-                .name("pinger-writer".to_owned())
-                .spawn(move || work.run(&runtime, &batches))
-                .map_err(StoreError::file(
-                    "start",
-                    "the writer's thread",
-                    "free some memory",
-                ))?;
-            writer.threads.push(thread);
+            let (runtime, tasks, ended) = (runtime()?, tasks.clone(), ended.clone());
+            let thread = spawn("pinger-sending", move || {
+                sending.run(&runtime, &tasks, &ended);
+            })?;
+            writer.senders.push(thread);
         }
+        let thread = spawn("pinger-spool", move || spooler.run())?;
+        writer.spooler = Some(thread);
         Ok((writer, notices))
     }
 
-    pub(super) fn sender(&self) -> BatchSender {
+    pub(super) fn sender(&self) -> ChunkSender {
         self.sender.clone()
     }
 
@@ -202,34 +284,31 @@ impl Writer {
         self.sender.counts()
     }
 
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.sender.counters.trouble().now.clone()
+    }
+
     /// Where others put what the user should know.
     pub(super) fn notices_in(&self) -> Sender<String> {
         self.notify.clone()
     }
 
-    /// Tells the user something.
-    pub(super) fn notify(&self, notice: String) {
-        // If nobody reads, nobody wants to know.
-        let _ = self.notify.try_send(notice);
-    }
-
-    /// Writes what is queued, until `limit` has passed, and ends the threads.
-    pub(super) fn close(&mut self, limit: Duration) -> RowCounts {
-        let deadline = Instant::now() + limit;
-        self.closing.send_replace(Some(deadline));
-        for _ in &self.threads {
-            // Behind a full queue this waits for the threads, which past the deadline only
-            // count. It fails only if they are gone.
-            let _ = self.sender.queue.send(Message::Close);
-        }
-        for thread in self.threads.drain(..) {
+    /// Writes down what is queued, sends what waits until `limit` has passed, and ends the
+    /// threads. `end` makes the run's last row.
+    pub(super) fn close(&mut self, end: Option<(RunRow, Counts)>, limit: Duration) -> RowCounts {
+        if let Some(spooler) = self.spooler.take() {
+            let deadline = Instant::now() + limit;
+            self.closing.send_replace(Some(deadline));
+            // Behind a full queue this waits for the spooler. It fails only if that is gone.
+            let _ = self.sender.queue.send(Message::Close(Closing {
+                deadline,
+                end: end.map(Box::new),
+            }));
             // One that panicked has written nothing that it did not count.
-            let _ = thread.join();
+            let _ = spooler.join();
         }
-        // What came in behind the threads' backs while they ended has nobody to write it.
-        let left = self.counts().spooled;
-        if left > 0 {
-            self.sender.counters.drop_rows(left, CLOSED);
+        for thread in self.senders.drain(..) {
+            let _ = thread.join();
         }
         self.counts()
     }
@@ -237,114 +316,17 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.close(Duration::ZERO);
+        self.close(None, Duration::ZERO);
     }
 }
 
-/// What the user was told already.
-#[derive(Default)]
-struct Told {
-    /// Of an outage that goes on.
-    outage: AtomicBool,
-    /// Of refused rows.
-    refused: AtomicBool,
-}
-
-/// One of the writer's threads, from inside.
-struct Work {
-    connection: Connection,
-    counters: Arc<Counters>,
-    closing: watch::Receiver<Option<Instant>>,
-    notify: Sender<String>,
-    told: Arc<Told>,
-}
-
-impl Work {
-    fn run(&self, runtime: &Runtime, batches: &Receiver<Message>) {
-        for message in batches {
-            match message {
-                Message::Batch(batch) => runtime.block_on(self.write(batch)),
-                Message::Close => return,
-            }
-        }
-    }
-
-    /// Sees one batch to its end: written, refused, or given up at closing time.
-    async fn write(&self, batch: Batch) {
-        let mut backoff = BACKOFF_MIN;
-        loop {
-            let insert = self
-                .connection
-                .try_insert("results", Some(&batch.token), &batch.rows);
-            let result = tokio::select! {
-                result = insert => result,
-                () = past_deadline(self.closing.clone()) => return self.give_up(&batch),
-            };
-            let Err(error) = result else {
-                Counters::add(&self.counters.written, &batch);
-                self.counters.trouble().now = None;
-                if self.told.outage.swap(false, Ordering::Relaxed) {
-                    self.tell("the store takes rows again".to_owned());
-                }
-                return;
-            };
-            match Verdict::of(&error) {
-                Verdict::Refused(reason) => return self.refuse(&batch, &reason),
-                Verdict::Retry(reason) => {
-                    // One failure alone is an idle connection that the server closed.
-                    if backoff > BACKOFF_MIN {
-                        self.tell_of_outage(&reason);
-                    }
-                    self.counters.trouble().now = Some(reason);
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(BACKOFF_MAX),
-                () = past_deadline(self.closing.clone()) => return self.give_up(&batch),
-            }
-        }
-    }
-
-    fn give_up(&self, batch: &Batch) {
-        self.counters.drop_batch(batch, LATE);
-    }
-
-    fn refuse(&self, batch: &Batch, reason: &str) {
-        self.counters.trouble().now = Some(reason.to_owned());
-        self.counters.drop_batch(batch, reason);
-        if !self.told.refused.swap(true, Ordering::Relaxed) {
-            self.tell(format!(
-                "ClickHouse refused {} rows (batch {}), which are lost; further ones are only \
-                 counted: {reason}",
-                batch.rows.len(),
-                batch.token
-            ));
-        }
-    }
-
-    fn tell_of_outage(&self, reason: &str) {
-        if !self.told.outage.swap(true, Ordering::Relaxed) {
-            let url = self.connection.url();
-            self.tell(format!(
-                "the store does not take rows, they wait: {reason} ({url})"
-            ));
-        }
-    }
-
-    fn tell(&self, notice: String) {
-        // If nobody reads, nobody wants to know.
-        let _ = self.notify.try_send(notice);
-    }
-}
-
-/// Returns when the store is being closed and its time is over.
-async fn past_deadline(mut closing: watch::Receiver<Option<Instant>>) {
-    let deadline = match closing.wait_for(Option::is_some).await {
-        Ok(deadline) => *deadline,
-        // The writer is gone from outside: there is no more time.
-        Err(_) => None,
-    };
-    if let Some(deadline) = deadline {
-        tokio::time::sleep_until(deadline.into()).await;
-    }
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(StoreError::file(
+            "start",
+            "the writer's thread",
+            "free some memory",
+        ))
 }

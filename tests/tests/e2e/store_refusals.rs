@@ -1,4 +1,5 @@
-//! What the store refuses is said before the first probe, and nothing is left.
+//! What the store refuses is said before the first probe, and nothing is left; a store that is
+//! away refuses nothing.
 
 use std::net::TcpListener;
 
@@ -31,19 +32,23 @@ fn a_port_that_is_taken() {
 }
 
 #[test]
-fn a_server_that_is_not_there() {
+fn a_server_that_is_not_there_is_not_waited_for() {
     let _turn = alone();
     let site = Site::new(Shape::default());
-    let ended = site.run("run --store http://me@127.0.0.1:1/net --format json 198.18.0.1");
-    ended.assert_refused(
-        REFUSED,
-        &[
-            "cannot reach ClickHouse at http://",
-            "127.0.0.1:1",
-            "refused",
-            "8123",
-        ],
-    );
+    let ended = site.run(&format!(
+        "run --store http://me@127.0.0.1:1/net --data-dir {} --format json --count 3 \
+         --interval 20ms --timeout 500ms 198.18.0.1",
+        site.data_dir()
+    ));
+    assert!(ended.status.success(), "{}", ended.err);
+    for words in [
+        "cannot reach ClickHouse at http://me@127.0.0.1:1/net",
+        "3 results wait in",
+    ] {
+        assert!(ended.err.contains(words), "no {words:?} in {}", ended.err);
+    }
+    let report = ended.report();
+    report.assert_counts(&[("reply", 3), ("rows.spooled", 3), ("rows.dropped", 0)]);
     site.assert_clean();
 }
 

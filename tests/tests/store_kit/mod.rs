@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use pinger::config::{Source, SpoolOptions, StoreChoice, StoreOptions};
 use pinger::destination::{Destination, FlowIndex, From, Protocol};
 use pinger::result::{Answer, Outcome, ProbeResult};
-use pinger::rows::{Batch, ResultRow, RowKeys};
+use pinger::rows::{ResultRow, RowChunk, RowKeys};
 use pinger::stats::RowCounts;
 use pinger::store::{RunInfo, Store, StoreError};
 use pinger_ebpf::layout::AnswerKind;
@@ -168,6 +168,8 @@ pub(crate) fn result(sequence: u64, outcome: Outcome, answer: Option<Answer>) ->
         tx_ns: due_ns + 250,
         outcome,
         answer,
+        jitter_ns: 0,
+        hop_limit_changed: false,
     }
 }
 
@@ -184,17 +186,24 @@ pub(crate) fn answer(rtt_ns: u64, responder: &str) -> Option<Answer> {
     })
 }
 
-/// A batch of replies from the first destination.
-pub(crate) fn batch(run: u64, number: u64, rows: u64) -> Batch {
+/// A chunk of replies from the first destination.
+pub(crate) fn chunk(run: u64, number: u64, rows: u64) -> RowChunk {
     let keys = keys(run);
-    let rows: Vec<ResultRow> = (number * rows..(number + 1) * rows)
-        .map(|sequence| {
-            let result = result(sequence, Outcome::Reply, answer(1_000_000, "192.0.2.4"));
-            keys.row(121, &result)
-        })
-        .collect();
-    Batch {
-        token: format!("{}-{run}-{number}", SOURCE.id),
+    let rows = (number * rows..(number + 1) * rows).map(|sequence| {
+        let result = result(sequence, Outcome::Reply, answer(1_000_000, "192.0.2.4"));
+        keys.row(121, &result)
+    });
+    chunk_of(rows.collect())
+}
+
+/// A chunk of any rows, which came when they were due.
+pub(crate) fn chunk_of(rows: Vec<ResultRow>) -> RowChunk {
+    let due = || rows.iter().map(|row| row.time_due);
+    let ends = |row: &&ResultRow| row.outcome <= Outcome::SendFailed as i8;
+    RowChunk {
+        from_ns: due().min().expect("rows"),
+        until_ns: due().max().expect("rows"),
+        probes: rows.iter().filter(ends).count() as u64,
         rows,
     }
 }
@@ -227,43 +236,72 @@ pub(crate) struct Server {
     home: Home,
 }
 
+/// What a test's server has besides.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extras {
+    /// Elements of the main configuration.
+    pub(crate) config: String,
+    /// Elements of `users`.
+    pub(crate) users: String,
+    /// The port of ClickHouse's own protocol, if servers are to ask each other.
+    pub(crate) tcp_port: Option<u16>,
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
+    listener.local_addr().expect("it is bound").port()
+}
+
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(&Extras::default())
+    }
+
+    pub(crate) fn start_with(extras: &Extras) -> Self {
         let home = Home::new();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
-        let port = listener.local_addr().expect("it is bound").port();
-        drop(listener);
+        let port = free_port();
         let (config, users) = (home.0.join("config.xml"), home.0.join("users.xml"));
         fs::write(home.0.join("password"), "geheim\n").expect("our own directory");
         fs::write(
             &config,
             format!(
-                "<clickhouse><users_config>{}</users_config></clickhouse>",
-                users.display()
+                "<clickhouse><users_config>{}</users_config>{}</clickhouse>",
+                users.display(),
+                extras.config
             ),
         )
         .expect("our own directory");
-        fs::write(&users, USERS).expect("our own directory");
-        let child = Command::new(required("PINGER_BIN"))
+        let more = format!("{}</users>", extras.users);
+        fs::write(&users, USERS.replace("</users>", &more)).expect("our own directory");
+        let mut query = "SYSTEM START LISTEN HTTP; ".to_owned();
+        let mut command = Command::new(required("PINGER_BIN"));
+        command
             .args(["engine", &std::process::id().to_string(), "2", "library"])
             .arg(required("PINGER_LIBCHDB"))
             .arg(format!("--config-file={}", config.display()))
             .arg(format!("--path={}", home.0.join("server").display()))
             .arg(format!("--http_port={port}"))
-            .arg("--listen_host=127.0.0.1")
-            .arg(
-                "--query=SYSTEM START LISTEN HTTP; \
-                 SELECT * FROM file('/dev/stdin', 'LineAsString') FORMAT Null",
-            )
+            .arg("--listen_host=127.0.0.1");
+        if let Some(port) = extras.tcp_port {
+            command.arg(format!("--tcp_port={port}"));
+            query.push_str("SYSTEM START LISTEN TCP; ");
+        }
+        let child = command
+            .arg(format!(
+                "--query={query}SELECT * FROM file('/dev/stdin', 'LineAsString') FORMAT Null"
+            ))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("PINGER_BIN runs");
         let server = Self { child, port, home };
-        await_that("the server answers", || {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
-        });
+        for port in [Some(port), extras.tcp_port].into_iter().flatten() {
+            await_that("the server answers", || {
+                TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+            });
+        }
         server
     }
 
@@ -273,7 +311,7 @@ impl Server {
             choice: StoreChoice::Url(format!("http://{user}@127.0.0.1:{port}/{database}")),
             port: None,
             password_file: Some(self.home.0.join("password")),
-            data_dir: self.home.0.join("unused"),
+            data_dir: self.home.0.join("data"),
             spool: SpoolOptions::default(),
         }
     }

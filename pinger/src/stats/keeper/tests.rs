@@ -91,6 +91,8 @@ fn a_reply_is_a_result_with_all_its_times() {
         tx_ns: due_ns + 5,
         outcome: Outcome::Reply,
         answer: Some(answer),
+        jitter_ns: 0,
+        hop_limit_changed: false,
     };
     assert_eq!(keeper.event(&event), Some(expected));
     let snapshot = keeper.snapshot(&Outside::default(), true);
@@ -246,6 +248,41 @@ fn a_closed_udp_ports_own_word_is_its_reply() {
         );
         assert_eq!(snapshot.answers.icmp_error, 1, "{what}");
     }
+}
+
+#[test]
+fn replies_tell_how_they_differ_from_the_one_before() {
+    let mut keeper = keeper(false);
+    let mut heard = |kind, rtt_ns, hop_limit| {
+        keeper.note(Note::Sent { flow: FLOW });
+        let mut event = event(kind, 0, 2000 * MS, 2000 * MS + rtt_ns);
+        event.hop_limit = hop_limit;
+        let result = keeper.event(&event).unwrap();
+        (result.jitter_ns, result.hop_limit_changed)
+    };
+    for (kind, rtt_ns, hop_limit, expected) in [
+        (EventKind::Reply, 1_000, 61, (0, false)),
+        (EventKind::Reply, 17_000, 61, (1_000, false)),
+        // These are no replies, and the next one is not compared with them.
+        (EventKind::Late, 900_000, 9, (0, false)),
+        (EventKind::Duplicate, 900_000, 9, (0, false)),
+        (EventKind::Reply, 33_000, 60, (1_938, true)),
+        (EventKind::Reply, 33_000, 60, (1_816, false)),
+    ] {
+        assert_eq!(heard(kind, rtt_ns, hop_limit), expected, "{kind:?}");
+    }
+    keeper.note(Note::Sent { flow: FLOW });
+    let rtt_ns = 33_000;
+    let bare = ended(End::Unreported {
+        rtt_ns,
+        error: false,
+    });
+    let result = keeper.note(bare).unwrap();
+    assert_eq!(
+        (result.jitter_ns, result.hop_limit_changed),
+        (1_703, false),
+        "a hop limit that is not known has not changed"
+    );
 }
 
 #[test]

@@ -251,6 +251,12 @@ impl Group {
     }
 }
 
+/// Whether a server that says so has too much to do, or lacks something, for a while.
+pub(crate) fn is_busy(code: u32) -> bool {
+    let group = GROUPS.iter().find(|group| group.codes.contains(&code));
+    group.is_some_and(|group| group.class == Class::Busy)
+}
+
 impl Class {
     /// Whose trouble a failed insert is.
     pub(crate) fn of(error: &clickhouse::error::Error) -> Self {

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use super::config::{self, Secrets};
 use super::find::Program;
 use super::lock::{self, DirLock};
-use super::{absolute, child, private_dir};
+use super::{absolute, child, mend, private_dir};
 use crate::store::StoreError;
 
 /// Environment variable that names the `pinger` to start as the engine, for programs that use this
@@ -37,13 +37,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Writes the engine's configuration and gives the command that becomes it: this program's
-    /// hidden `engine` subcommand.
+    /// Writes the engine's configuration, mends what its last end may have left, and gives the
+    /// command that becomes it: this program's hidden `engine` subcommand.
     ///
     /// # Errors
-    /// When the data directory cannot be written.
+    /// When the data directory cannot be written or mended.
     pub(super) fn command(&self, lock: &DirLock) -> Result<Command, StoreError> {
         let files = self.prepare()?;
+        mend::free_burnt_tokens(&files.data)?;
         let log = open_log(&files.log)?;
         // Not our path: an upgrade may have replaced the file while we run.
         let itself = std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| "/proc/self/exe".into());

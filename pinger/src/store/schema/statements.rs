@@ -1,5 +1,8 @@
 //! Splits SQL text into its statements, since ClickHouse's HTTP interface takes one at a time.
 
+/// Characters of a summary: a line of a terminal holds them with what stands before.
+const SUMMARY_MAX: usize = 60;
+
 /// The statements of `sql`, trimmed, without their semicolons; comments stay inside.
 ///
 /// A semicolon inside a string, a quoted name or a comment ends nothing. What holds comments
@@ -32,6 +35,19 @@ pub(super) fn statements(sql: &str) -> Vec<&str> {
         found.push(sql[start..].trim_ascii());
     }
     found
+}
+
+/// What a statement does, in a few words: its first line of code.
+pub(super) fn summary(statement: &str) -> &str {
+    let code = statement
+        .lines()
+        .find(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"));
+    let words = code.unwrap_or_default().split('(').next();
+    let words = words.unwrap_or_default().trim_end();
+    match words.char_indices().nth(SUMMARY_MAX) {
+        Some((end, _)) => &words[..end],
+        None => words,
+    }
 }
 
 /// Length of the quoted text at the start of `text`: a doubled quote or one behind a backslash
@@ -76,6 +92,19 @@ mod tests {
         ] {
             assert_eq!(statements(sql), expected, "{sql:?}");
         }
+    }
+
+    #[test]
+    fn a_summary_is_the_first_line_of_code() {
+        for (statement, expected) in [
+            ("", ""),
+            ("-- why\n\nDROP TABLE x", "DROP TABLE x"),
+            ("CREATE TABLE x (\n a UInt8)", "CREATE TABLE x"),
+            ("INSERT INTO x (a, b)\nSELECT 1, 2", "INSERT INTO x"),
+        ] {
+            assert_eq!(summary(statement), expected);
+        }
+        assert_eq!(summary(&"é".repeat(99)).chars().count(), SUMMARY_MAX);
     }
 
     proptest! {

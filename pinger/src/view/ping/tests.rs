@@ -43,6 +43,8 @@ fn result(flow: u32, outcome: Outcome, answer: Option<Answer>) -> ProbeResult {
         tx_ns: 0,
         outcome,
         answer,
+        jitter_ns: 0,
+        hop_limit_changed: false,
     }
 }
 

@@ -62,6 +62,8 @@ fn result(flow: u32, ttl: u8, (outcome, answer): (Outcome, Option<Answer>)) -> P
         tx_ns: 0,
         outcome,
         answer,
+        jitter_ns: 0,
+        hop_limit_changed: false,
     }
 }
 

@@ -1,0 +1,100 @@
+//! Gaps: what is missing in the results, and why.
+//!
+//! In: what was lost. Out: rows of the table `gaps`, few of them: what was lost in a row for one
+//! reason is one gap.
+
+use super::segment::{Marker, Totals};
+
+/// Why results are missing; the numbers are the schema's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(i8)]
+pub enum GapReason {
+    /// The prober ended before it had written them down.
+    Crash = 1,
+    /// There was no more room on disk, or the spool's limit was reached.
+    SpoolFull = 2,
+    /// They had waited longer than the spool may keep them.
+    TooOld = 3,
+    /// The server refused them for good.
+    Refused = 4,
+    /// They came faster than they could be written down.
+    QueueFull = 5,
+    /// Their file was damaged.
+    Corrupt = 6,
+    /// The run was told to end at once while these probes were in flight.
+    Interrupted = 7,
+}
+
+impl GapReason {
+    /// All reasons.
+    pub const ALL: [Self; 7] = [
+        Self::Crash,
+        Self::SpoolFull,
+        Self::TooOld,
+        Self::Refused,
+        Self::QueueFull,
+        Self::Corrupt,
+        Self::Interrupted,
+    ];
+
+    /// The name in the schema.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::SpoolFull => "spool_full",
+            Self::TooOld => "too_old",
+            Self::Refused => "refused",
+            Self::QueueFull => "queue_full",
+            Self::Corrupt => "corrupt",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// A row of the table `gaps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Key of the source.
+    pub source: u32,
+    /// Start of the run, wall clock nanoseconds.
+    pub run: u64,
+    /// Results before this are there, wall clock nanoseconds.
+    pub from_ns: i64,
+    /// Results after this are there; `None` if that is not known.
+    pub until_ns: Option<i64>,
+    /// Probes that were sent and whose result is missing; `None` if that is not known.
+    pub probes: Option<u64>,
+    /// Results that are missing, late answers and duplicates included; `None` if not known.
+    pub rows: Option<u64>,
+    /// Why.
+    pub reason: GapReason,
+    /// The same in words.
+    pub detail: String,
+}
+
+impl Gap {
+    /// The marker of a row of `gaps`: `time_due` is its `from`, `outcome` its reason.
+    pub(super) fn marker(&self) -> Marker {
+        Marker {
+            destination: 0,
+            sequence: 0,
+            time_due: self.from_ns,
+            outcome: self.reason as i8,
+        }
+    }
+}
+
+/// Results that were lost on the way to the spool or in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// How many results, and how many probes they end; `None` if that is not known.
+    pub size: Option<Totals>,
+    /// When the first of them came, wall clock nanoseconds.
+    pub from_ns: i64,
+    /// When the last of them came.
+    pub until_ns: i64,
+    /// Why.
+    pub reason: GapReason,
+    /// The same in words.
+    pub detail: String,
+}

@@ -1,0 +1,392 @@
+use super::*;
+use crate::native::{Block, checksum};
+use proptest::prelude::*;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+fn options() -> Options {
+    Options {
+        bytes_max: u64::MAX,
+        age_max_ns: i64::MAX,
+        drop: DropPolicy::Oldest,
+        sync: SyncPolicy::Batch,
+    }
+}
+
+fn identity() -> Identity {
+    Identity {
+        source: 7,
+        run: 12,
+        store: "embedded".to_owned(),
+    }
+}
+
+fn spool(options: Options) -> Spool<MemoryDisk> {
+    Spool::create(MemoryDisk::new(), identity(), options).expect("memory does not fail")
+}
+
+fn at(seconds: u64) -> Now {
+    Now {
+        mono_ns: seconds * SECOND_NS,
+        wall_ns: (seconds * SECOND_NS).cast_signed(),
+    }
+}
+
+/// `rows` rows in `bytes` bytes, of which all but one end a probe.
+fn chunk(now: Now, rows: u64, bytes: usize) -> Chunk {
+    let content = vec![rows as u8; bytes];
+    let mut block = checksum(&content).to_vec();
+    block.extend_from_slice(&content);
+    Chunk {
+        block: Block { bytes: block, rows },
+        markers: vec![Marker {
+            destination: 121,
+            sequence: 5,
+            time_due: now.wall_ns,
+            outcome: 1,
+        }],
+        probes: rows - 1,
+        from_ns: now.wall_ns,
+        until_ns: now.wall_ns,
+    }
+}
+
+fn names(spool: &mut Spool<MemoryDisk>) -> Vec<String> {
+    let files = spool.disk_mut().list().expect("memory does not fail");
+    files.into_iter().map(|file| file.name).collect()
+}
+
+/// Length of all segments but those in `refused/`.
+fn file_bytes(spool: &mut Spool<MemoryDisk>) -> u64 {
+    let files = spool.disk_mut().list().expect("memory does not fail");
+    let is_counted =
+        |file: &&Entry| files::parse(&file.name).is_some_and(|(_, state)| state != State::Aside);
+    files.iter().filter(is_counted).map(|file| file.bytes).sum()
+}
+
+/// A segment of `rows` rows that waits.
+fn sealed(spool: &mut Spool<MemoryDisk>, now: Now, rows: u64) {
+    spool.put(now, chunk(now, rows, 1000));
+    spool.seal(now);
+}
+
+#[test]
+fn a_row_goes_its_way() {
+    let mut spool = spool(options());
+    spool.put(at(1), chunk(at(1), 10, 100));
+    assert_eq!(names(&mut spool), ["00000001.open", "store"]);
+    assert!(spool.next(at(1)).is_none());
+    spool.seal(at(1));
+    assert_eq!(names(&mut spool), ["00000001.seg", "store"]);
+    let job = spool.next(at(1)).expect("a job");
+    assert_eq!(names(&mut spool), ["00000001.try", "store"]);
+    assert_eq!(
+        (job.token.as_str(), job.rows, job.attempt),
+        ("7-12-1", 10, 0)
+    );
+    assert_eq!(job.body, chunk(at(1), 10, 100).block.bytes);
+    assert_eq!((job.is_doubtful, job.markers.len()), (false, 1));
+    assert!(spool.next(at(1)).is_none());
+    spool.done(at(1), job, End::Written);
+    // The newest stays, for its number and totals.
+    assert_eq!(names(&mut spool), ["00000001.done", "store"]);
+    let counts = spool.counts();
+    assert_eq!(
+        (counts.accepted, counts.written, counts.spooled),
+        (10, 10, 0)
+    );
+    sealed(&mut spool, at(2), 1);
+    let job = spool.next(at(2)).expect("a job");
+    spool.done(at(2), job, End::Written);
+    assert_eq!(names(&mut spool), ["00000002.done", "store"]);
+    assert!(!spool.is_drained());
+    spool.end(at(3)).expect("memory does not fail");
+    assert!(spool.is_drained());
+    assert_eq!(spool.clear(), Ok(true));
+    assert!(names(&mut spool).is_empty());
+}
+
+#[test]
+fn a_segment_is_sealed_by_size() {
+    let mut spool = spool(options());
+    spool.put(at(1), chunk(at(1), BATCH_ROWS - 1, 10));
+    assert!(spool.next(at(1)).is_none());
+    spool.put(at(1), chunk(at(1), 1, 10));
+    let job = spool.next(at(1)).expect("it is full");
+    assert_eq!((job.rows, job.body.len()), (BATCH_ROWS, 2 * 26));
+    spool.put(at(1), chunk(at(1), 1, BATCH_BYTES as usize));
+    assert_eq!(spool.next(at(1)).expect("it is full").rows, 1);
+}
+
+#[test]
+fn a_segment_is_sealed_by_age_and_later_while_others_wait() {
+    let mut spool = spool(options());
+    let born = at(1);
+    spool.put(born, chunk(born, 1, 10));
+    let later = |ns| Now {
+        mono_ns: born.mono_ns + ns,
+        ..born
+    };
+    spool.tick(later(BATCH_AGE_NS - 1));
+    assert!(spool.next(born).is_none());
+    spool.tick(later(BATCH_AGE_NS));
+    let first = spool.next(born).expect("it is old enough");
+
+    sealed(&mut spool, born, 1);
+    spool.put(born, chunk(born, 1, 10));
+    spool.tick(later(BACKLOG_AGE_NS - 1));
+    assert_eq!(spool.counts().segments, 2);
+    // As soon as the store takes rows, they are sent while they are fresh.
+    spool.done(born, first, End::Written);
+    spool.tick(later(BACKLOG_AGE_NS - 1));
+    assert_eq!(spool.counts().segments, 2);
+}
+
+#[test]
+fn what_fails_is_sent_again_under_its_token_and_later_each_time() {
+    let mut spool = spool(options());
+    sealed(&mut spool, at(0), 3);
+    let mut now = at(1);
+    let ends: [fn(String) -> End; 3] = [End::Doubtful, End::Retry, End::Retry];
+    let mut backoff_ns = BACKOFF_MIN_NS;
+    for attempt in 0..12 {
+        let job = spool.next(now).expect("its time has come");
+        assert_eq!((job.token.as_str(), job.attempt), ("7-12-1", attempt));
+        assert_eq!(job.is_doubtful, attempt > 0);
+        spool.done(now, job, ends[attempt as usize % 3]("why".to_owned()));
+        now.mono_ns += backoff_ns - 1;
+        assert!(spool.next(now).is_none());
+        now.mono_ns += 1;
+        backoff_ns = (backoff_ns * 2).min(BACKOFF_MAX_NS);
+    }
+}
+
+#[test]
+fn a_token_without_its_rows_is_given_up() {
+    let mut spool = spool(options());
+    sealed(&mut spool, at(1), 3);
+    for token in ["7-12-1", "7-12-1-2", "7-12-1-3"] {
+        let job = spool.next(at(1)).expect("a job");
+        assert_eq!(job.token, token);
+        spool.done(at(1), job, End::Missing);
+    }
+}
+
+#[test]
+fn few_are_tried_while_the_store_is_away() {
+    let mut spool = spool(options());
+    for _ in 0..5 {
+        sealed(&mut spool, at(1), 1);
+    }
+    for second in 1..100 {
+        while let Some(job) = spool.next(at(second)) {
+            spool.done(at(second), job, End::Retry("away".to_owned()));
+        }
+    }
+    let tried = names(&mut spool);
+    let tried = tried.iter().filter(|name| name.ends_with(".try"));
+    assert_eq!(tried.count(), TRIED_MAX);
+}
+
+/// The words of all gaps that wait to be sent, as the files have them.
+fn gap_segments(spool: &Spool<MemoryDisk>) -> usize {
+    let segments = spool.segments.values();
+    segments
+        .filter(|segment| segment.table == Table::Gaps)
+        .count()
+}
+
+#[test]
+fn a_full_spool_drops_the_oldest_that_was_never_sent() {
+    let mut spool = spool(Options {
+        bytes_max: 10_000,
+        ..options()
+    });
+    let second = |number: u64| at(number);
+    sealed(&mut spool, second(1), 2);
+    let out = spool.next(second(1)).expect("a job");
+    for number in 2..20 {
+        sealed(&mut spool, second(number), 2);
+        assert!(spool.counts().bytes <= 10_000, "{:?}", spool.counts());
+        assert_eq!(spool.audit(), spool.counts().spooled);
+    }
+    let counts = spool.counts();
+    assert_eq!(counts.accepted, 38);
+    assert!(counts.dropped > 0 && counts.dropped.is_multiple_of(2));
+    assert!(gap_segments(&spool) > 0);
+    // What is in doubt, and the newest, are there.
+    let names = names(&mut spool);
+    assert!(names.contains(&"00000001.try".to_owned()), "{names:?}");
+    assert!(!names.contains(&"00000002.seg".to_owned()), "{names:?}");
+    spool.done(second(20), out, End::Written);
+    let notices = spool.notices();
+    assert!(
+        matches!(&notices[..], [Notice::Lost(GapReason::SpoolFull, _)]),
+        "{notices:?}"
+    );
+}
+
+#[test]
+fn a_full_spool_refuses_the_newest() {
+    let mut spool = spool(Options {
+        bytes_max: 5_000,
+        drop: DropPolicy::Newest,
+        ..options()
+    });
+    for number in 1..20 {
+        sealed(&mut spool, at(number), 2);
+        spool.tick(at(number));
+    }
+    let counts = spool.counts();
+    assert_eq!(counts.accepted, 38);
+    assert_eq!(counts.spooled + counts.dropped, 38);
+    assert!(counts.dropped > 20, "{counts:?}");
+    assert!(names(&mut spool).contains(&"00000001.seg".to_owned()));
+    // One soon after the first loss, then one each ten seconds.
+    assert_eq!(gap_segments(&spool), 2);
+}
+
+#[test]
+fn what_waits_too_long_is_dropped() {
+    let mut spool = spool(Options {
+        age_max_ns: 60 * SECOND_NS.cast_signed(),
+        ..options()
+    });
+    sealed(&mut spool, at(1), 2);
+    sealed(&mut spool, at(40), 3);
+    spool.tick(at(61));
+    assert_eq!(spool.counts().dropped, 0);
+    spool.tick(at(63));
+    assert_eq!(spool.counts().dropped, 2);
+    assert_eq!(gap_segments(&spool), 1);
+}
+
+#[test]
+fn what_the_server_refuses_is_put_aside_with_its_words() {
+    let mut spool = spool(options());
+    sealed(&mut spool, at(1), 2);
+    for second in [1, 2] {
+        let job = spool.next(at(second)).expect("a job");
+        spool.done(at(second), job, End::Refused("bad\n rows".to_owned()));
+    }
+    let names = names(&mut spool);
+    for name in ["refused/00000001.seg", "refused/00000001.txt"] {
+        assert!(names.contains(&name.to_owned()), "{names:?}");
+    }
+    let words = spool.disk_mut().read("refused/00000001.txt", 0, 999);
+    let words = String::from_utf8(words.expect("it is there")).expect("text");
+    assert_eq!(words, "token 7-12-1\nincoming: bad rows\n");
+    assert_eq!(spool.counts().dropped, 2);
+    // The gap, which is no poison.
+    let job = spool.next(at(3)).expect("a job");
+    assert_eq!((job.table, job.rows), (Table::Gaps, 1));
+    spool.done(at(3), job, End::Written);
+    spool.end(at(3)).expect("memory does not fail");
+    // What was refused is for people to look at.
+    assert_eq!(spool.clear(), Ok(false));
+    assert_eq!(spool.counts().spooled, 0);
+}
+
+#[test]
+fn a_killed_run_is_taken_over() {
+    let mut spool = spool(options());
+    sealed(&mut spool, at(1), 5);
+    let job = spool.next(at(1)).expect("a job");
+    drop(job);
+    spool.put(at(2), chunk(at(2), 3, 10));
+    let disk = spool.disk_mut().clone();
+    let tally = Tally {
+        sent: 20,
+        rows: 11,
+        last_ns: at(3).wall_ns,
+    };
+    let adopt = |disk| Spool::adopt(disk, identity(), options(), Some(tally), at(9));
+    let mut adopted = adopt(disk).expect("it is ours");
+    assert!(adopted.is_closed());
+    assert_eq!(adopted.counts().accepted, 8);
+    // 5 and 3 rows that end 4 and 2 probes are there: 3 rows and 14 probes are not.
+    let gap = &adopted.segments[&3];
+    assert_eq!((gap.table, gap.closes), (Table::Gaps, true));
+    let names = names(&mut adopted);
+    assert_eq!(
+        names,
+        [
+            "00000001.try",
+            "00000002.seg",
+            "00000003.seg",
+            "ended",
+            "store"
+        ]
+    );
+    // Once more, and nothing is told twice.
+    let again = adopt(adopted.disk_mut().clone()).expect("it is ours");
+    assert_eq!(again.segments.len(), 3);
+
+    let mut doubtful = Vec::new();
+    while let Some(job) = adopted.next(at(10)) {
+        doubtful.push((job.number, job.is_doubtful));
+        adopted.done(at(10), job, End::Written);
+    }
+    assert_eq!(doubtful, [(1, true), (2, false), (3, false)]);
+    assert!(adopted.is_drained());
+}
+
+#[test]
+fn another_stores_rows_are_left_alone() {
+    let mut spool = spool(options());
+    sealed(&mut spool, at(1), 5);
+    let other = Identity {
+        store: "https://db.example.com:8443/pinger".to_owned(),
+        ..identity()
+    };
+    let adopted = Spool::adopt(spool.disk_mut().clone(), other, options(), None, at(2));
+    assert_eq!(
+        adopted.err(),
+        Some(SpoolError::Foreign("embedded".to_owned()))
+    );
+}
+
+proptest! {
+    /// However chunks, losses and ends of inserts follow each other, each row is counted once.
+    #[test]
+    fn rows_are_conserved(
+        steps in prop::collection::vec((0..7_u8, 1..9_u64), 1..120),
+        bytes_max in prop_oneof![Just(u64::MAX), 3_000..30_000_u64],
+        is_oldest: bool,
+    ) {
+        let drop = if is_oldest { DropPolicy::Oldest } else { DropPolicy::Newest };
+        let mut spool = spool(Options { bytes_max, drop, ..options() });
+        let (mut out, mut made) = (Vec::new(), 0);
+        for (second, (step, rows)) in steps.into_iter().enumerate() {
+            let now = at(second as u64);
+            match step {
+                0 | 1 => {
+                    made += rows;
+                    spool.put(now, chunk(now, rows, 100 * rows as usize));
+                }
+                2 => spool.seal(now),
+                3 => spool.tick(now),
+                4 => out.extend(spool.next(now)),
+                _ => if let Some(job) = out.pop() {
+                    let words = "why".to_owned();
+                    let end = match rows {
+                        1 => End::Missing,
+                        2 => End::Retry(words),
+                        3 => End::Doubtful(words),
+                        4 | 5 => End::Refused(words),
+                        6 => End::Untried,
+                        _ => End::Written,
+                    };
+                    spool.done(now, job, end);
+                }
+            }
+            let counts = spool.counts();
+            prop_assert_eq!(counts.accepted, made);
+            prop_assert_eq!(counts.written + counts.spooled + counts.dropped, made);
+            prop_assert_eq!(spool.audit(), counts.spooled);
+            // Gaps are few, and are written also when there is no room for results.
+            prop_assert!(bytes_max == u64::MAX || counts.bytes <= bytes_max + 8_000);
+            prop_assert_eq!(counts.bytes, file_bytes(&mut spool));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! One run's spool with its folder: this run's, or one that an earlier run left.
+
+use std::path::Path;
+
+use crate::config::{SpoolDrop, SpoolOptions, SpoolPlace, SpoolSync};
+use crate::spool::{
+    Disk, DropPolicy, Identity, MemoryDisk, Now, Options, Spool, SpoolError, SyncPolicy,
+};
+use crate::store::StoreError;
+use crate::store::disk::{Held, Place, RunKey};
+use crate::wire::tally::Tally;
+
+use super::Setup;
+
+/// The file by which a run says that it ended as it should.
+const ENDED: &str = "ended";
+
+/// A spool, whose it is, and the lock of its folder.
+pub(super) struct Line {
+    pub(super) key: RunKey,
+    pub(super) spool: Spool<Place>,
+    /// None of a spool in memory.
+    held: Option<Held>,
+    /// Whether the run's tally may be there.
+    has_tally: bool,
+    /// Whether it is of a run that did not end as it should.
+    pub(super) was_killed: bool,
+}
+
+/// What came of taking over a folder.
+pub(super) enum Adopted {
+    /// It is ours.
+    Line(Box<Line>),
+    /// There was nothing in it to be sent.
+    Nothing,
+    /// It is for this other store.
+    Foreign(String),
+}
+
+impl Line {
+    /// The spool of a run that begins, with its registration in it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(super) fn create(setup: &mut Setup<'_>, now: Now) -> Result<Self, StoreError> {
+        let fail = |words: String| StoreError::Spool {
+            path: setup.data_dir.to_owned(),
+            words,
+        };
+        let (place, held) = match setup.options.place {
+            SpoolPlace::Memory => (Place::Memory(MemoryDisk::new()), None),
+            SpoolPlace::Disk => {
+                let held = Held::create(setup.data_dir, setup.key)
+                    .map_err(|error| fail(error.to_string()))?;
+                let folder = held.disk().map_err(|error| fail(error.to_string()))?;
+                (Place::Folder(folder), Some(held))
+            }
+        };
+        let identity = identity(setup.key, &setup.store);
+        let mut spool = Spool::create(place, identity, limits(&setup.options))
+            .map_err(|error| fail(words(&error)))?;
+        for (table, block) in setup.registration.drain(..) {
+            spool.add(now, table, block);
+        }
+        Ok(Self {
+            key: setup.key,
+            spool,
+            held,
+            has_tally: true,
+            was_killed: false,
+        })
+    }
+
+    /// Takes over a folder that an earlier run left.
+    ///
+    /// # Errors
+    /// When the disk refuses: why, in words.
+    pub(super) fn adopt(
+        key: RunKey,
+        held: Held,
+        options: &SpoolOptions,
+        store: &str,
+        now: Now,
+    ) -> Result<Adopted, String> {
+        let mut folder = held.disk().map_err(|error| error.to_string())?;
+        let files = folder.list().map_err(|error| error.to_string())?;
+        if files.iter().all(|file| file.name.contains('/')) {
+            // Made or removed by one that was cut short; or only what the store refused is left,
+            // which stays until somebody has looked at it, and with it the folder.
+            let _ = held.remove();
+            return Ok(Adopted::Nothing);
+        }
+        let tally = Tally::read(key.source, key.run).map(|tally| crate::spool::Tally {
+            sent: tally.sent,
+            rows: tally.rows,
+            last_ns: i64::try_from(tally.last_ns).unwrap_or(i64::MAX),
+        });
+        let has_tally = tally.is_some();
+        let was_killed = files.iter().all(|file| file.name != ENDED);
+        let place = Place::Folder(folder);
+        match Spool::adopt(place, identity(key, store), limits(options), tally, now) {
+            Ok(spool) => Ok(Adopted::Line(Box::new(Self {
+                key,
+                spool,
+                held: Some(held),
+                has_tally,
+                was_killed,
+            }))),
+            Err(SpoolError::Foreign(store)) => Ok(Adopted::Foreign(store)),
+            Err(error) => Err(words(&error)),
+        }
+    }
+
+    /// Removes the run's tally, once all that it says is on disk.
+    pub(super) fn forget_tally(&mut self) {
+        if self.has_tally && self.spool.is_closed() {
+            Tally::remove(self.key.source, self.key.run);
+            self.has_tally = false;
+        }
+    }
+
+    pub(super) fn is_on_disk(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Its folder; empty for one in memory.
+    pub(super) fn path(&self) -> &Path {
+        self.held.as_ref().map_or(Path::new(""), Held::path)
+    }
+
+    /// Removes the folder of a drained spool.
+    pub(super) fn clear(mut self) {
+        // What cannot be removed now is found, and found to be drained, by the next run.
+        if let (Ok(true), Some(held)) = (self.spool.clear(), self.held.take()) {
+            let _ = held.remove();
+        }
+    }
+}
+
+fn identity(key: RunKey, store: &str) -> Identity {
+    Identity {
+        source: key.source,
+        run: key.run,
+        store: store.to_owned(),
+    }
+}
+
+fn limits(options: &SpoolOptions) -> Options {
+    Options {
+        bytes_max: options.bytes_max,
+        age_max_ns: i64::try_from(options.age_max_ns).unwrap_or(i64::MAX),
+        drop: match options.drop {
+            SpoolDrop::Oldest => DropPolicy::Oldest,
+            SpoolDrop::Newest => DropPolicy::Newest,
+        },
+        sync: match options.sync {
+            SpoolSync::Chunk => SyncPolicy::Chunk,
+            SpoolSync::Batch => SyncPolicy::Batch,
+            SpoolSync::Never => SyncPolicy::Never,
+        },
+    }
+}
+
+fn words(error: &SpoolError) -> String {
+    match error {
+        SpoolError::Disk(error) => error.words.clone(),
+        SpoolError::Foreign(store) => format!("it holds results for another store, {store}"),
+    }
+}

@@ -1,0 +1,14 @@
+-- The last hour of the destination that misses most, step by step
+SELECT time, step, name, sent, loss_percent, rtt_min_ms, rtt_p50_ms, rtt_p99_ms, jitter_ms
+FROM loss_and_rtt(from = now() - INTERVAL 1 HOUR, until = now())
+WHERE destination =
+(
+    SELECT destination
+    FROM results_minute
+    WHERE minute > now() - INTERVAL 1 HOUR
+    GROUP BY destination
+    ORDER BY sum(error + lost) / sum(reply + error + lost + send_failed) DESC
+    LIMIT 1
+)
+ORDER BY time DESC
+LIMIT 60

@@ -1,0 +1,337 @@
+//! A simulated disk: what a process sees, and what a power failure leaves of it.
+//!
+//! Any call fails by the seed, appends are torn at any byte, space runs out, and after a number of
+//! calls the host is dead in the middle of one.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use pinger::spool::{Disk, DiskError, Entry};
+
+use crate::sim::rng::Rng;
+
+/// How bad a disk is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    /// Probability that a call fails.
+    pub(super) fail: f64,
+    /// Bytes of a folder, beyond which it is full.
+    pub(super) capacity: u64,
+}
+
+/// What all folders share.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) rng: Rng,
+    pub(super) faults: Faults,
+    /// After so many calls the process or the host is dead.
+    pub(super) calls_left: Option<u64>,
+    pub(super) dead: bool,
+}
+
+impl Host {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            faults: Faults {
+                fail: 0.0,
+                capacity: u64::MAX,
+            },
+            calls_left: None,
+            dead: false,
+        }
+    }
+}
+
+/// A file: what is read, and what was synced.
+#[derive(Clone, Debug, Default)]
+struct File {
+    cache: Vec<u8>,
+    durable: Vec<u8>,
+}
+
+/// A change of names that a power failure may undo.
+#[derive(Clone, Debug)]
+enum Change {
+    Create(String, usize),
+    Rename(String, String),
+    Remove(String),
+}
+
+/// A folder.
+#[derive(Debug, Default)]
+pub(super) struct Folder {
+    files: Vec<File>,
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    changes: Vec<Change>,
+}
+
+impl Folder {
+    /// Loses what was not synced, in whole or in part.
+    pub(super) fn lose_power(&mut self, rng: &mut Rng) {
+        let kept = rng.below(self.changes.len() as u64 + 1) as usize;
+        let in_order = rng.chance(0.7);
+        let mut names = self.durable_names.clone();
+        for (index, change) in std::mem::take(&mut self.changes).into_iter().enumerate() {
+            let survives = if in_order {
+                index < kept
+            } else {
+                rng.chance(0.5)
+            };
+            if survives {
+                apply(&mut names, &change);
+            }
+        }
+        for file in &mut self.files {
+            lose_content(file, rng);
+        }
+        self.durable_names = names.clone();
+        self.names = names;
+    }
+
+    /// Makes all that is there safe.
+    pub(super) fn settle(&mut self) {
+        for file in &mut self.files {
+            file.durable.clone_from(&file.cache);
+        }
+        self.durable_names = self.names.clone();
+        self.changes.clear();
+    }
+
+    /// Flips a bit in a file that is whole; whether there was one.
+    pub(super) fn flip(&mut self, rng: &mut Rng, ending: &str) -> bool {
+        let mut whole = self.names.iter().filter(|(name, _)| name.ends_with(ending));
+        let Some((_, file)) = whole.next() else {
+            return false;
+        };
+        let file = &mut self.files[*file];
+        let (at, bit) = (rng.below(file.cache.len() as u64) as usize, rng.below(8));
+        if file.cache.is_empty() || file.durable.len() != file.cache.len() {
+            return false;
+        }
+        file.cache[at] ^= 1 << bit;
+        file.durable[at] ^= 1 << bit;
+        true
+    }
+
+    /// The names of all files.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.names.keys().cloned().collect()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.names
+            .values()
+            .map(|file| self.files[*file].cache.len() as u64)
+            .sum()
+    }
+}
+
+fn apply(names: &mut BTreeMap<String, usize>, change: &Change) {
+    match change {
+        Change::Create(name, file) => {
+            names.insert(name.clone(), *file);
+        }
+        Change::Rename(from, to) => {
+            if let Some(file) = names.remove(from) {
+                names.insert(to.clone(), file);
+            }
+        }
+        Change::Remove(name) => {
+            names.remove(name);
+        }
+    }
+}
+
+/// Blocks of the page cache reach the disk one by one, in any order.
+const PAGE: usize = 256;
+
+fn lose_content(file: &mut File, rng: &mut Rng) {
+    match rng.below(4) {
+        0 => file.cache = file.durable.clone(),
+        1 => {}
+        2 if file.cache.starts_with(&file.durable) => {
+            let new = (file.cache.len() - file.durable.len()) as u64;
+            file.cache
+                .truncate(file.durable.len() + rng.below(new + 1) as usize);
+        }
+        _ => {
+            let durable = file.durable.len();
+            for (index, page) in file.cache.chunks_mut(PAGE).enumerate() {
+                if (index + 1) * PAGE > durable && rng.chance(0.4) {
+                    let old = durable.saturating_sub(index * PAGE).min(page.len());
+                    page[old..].fill(0);
+                }
+            }
+        }
+    }
+    file.durable = file.cache.clone();
+}
+
+/// A folder as the spool sees it.
+#[derive(Clone, Debug)]
+pub(super) struct SimDisk {
+    pub(super) host: Rc<RefCell<Host>>,
+    pub(super) folder: Rc<RefCell<Folder>>,
+}
+
+impl SimDisk {
+    /// An empty folder.
+    pub(super) fn new(host: &Rc<RefCell<Host>>) -> Self {
+        Self {
+            host: Rc::clone(host),
+            folder: Rc::default(),
+        }
+    }
+
+    /// Whether the call happens; if not, why.
+    fn call(&self, what: &str) -> Result<(), DiskError> {
+        let mut host = self.host.borrow_mut();
+        if let Some(left) = &mut host.calls_left {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                host.dead = true;
+            }
+        }
+        if host.dead {
+            return Err(error("dead", false));
+        }
+        let fail = host.faults.fail;
+        if host.rng.chance(fail) {
+            return Err(error(what, false));
+        }
+        Ok(())
+    }
+
+    fn file(&self, name: &str) -> Result<usize, DiskError> {
+        let folder = self.folder.borrow();
+        folder
+            .names
+            .get(name)
+            .copied()
+            .ok_or_else(|| error(&format!("no {name}"), false))
+    }
+}
+
+fn error(words: &str, is_full: bool) -> DiskError {
+    DiskError {
+        is_full,
+        words: words.to_owned(),
+    }
+}
+
+impl Disk for SimDisk {
+    fn list(&mut self) -> Result<Vec<Entry>, DiskError> {
+        self.call("list")?;
+        let folder = self.folder.borrow();
+        let entry = |(name, file): (&String, &usize)| Entry {
+            name: name.clone(),
+            bytes: folder.files[*file].cache.len() as u64,
+        };
+        Ok(folder.names.iter().map(entry).collect())
+    }
+
+    fn read(&mut self, name: &str, from: u64, bytes: u64) -> Result<Vec<u8>, DiskError> {
+        self.call("read")?;
+        let file = self.file(name)?;
+        let cache = &self.folder.borrow().files[file].cache;
+        let from = (from as usize).min(cache.len());
+        let until = (from + bytes as usize).min(cache.len());
+        Ok(cache[from..until].to_vec())
+    }
+
+    fn create(&mut self, name: &str) -> Result<(), DiskError> {
+        self.call("create")?;
+        let mut folder = self.folder.borrow_mut();
+        let file = folder.files.len();
+        folder.files.push(File::default());
+        folder.names.insert(name.to_owned(), file);
+        folder.changes.push(Change::Create(name.to_owned(), file));
+        Ok(())
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        let was_dead = self.host.borrow().dead;
+        let called = self.call("append");
+        let file = self.file(name)?;
+        let mut host = self.host.borrow_mut();
+        let mut folder = self.folder.borrow_mut();
+        let room = host.faults.capacity.saturating_sub(folder.bytes());
+        let fits = bytes.len() as u64 <= room;
+        let written = match (&called, fits) {
+            (Ok(()), true) => bytes.len(),
+            (Ok(()), false) => room as usize,
+            // All of it, too: an error does not say that nothing was done.
+            (Err(_), _) if !was_dead => host.rng.below(bytes.len() as u64 + 1) as usize,
+            (Err(_), _) => 0,
+        };
+        let written = written.min(room as usize);
+        folder.files[file]
+            .cache
+            .extend_from_slice(&bytes[..written]);
+        called?;
+        if fits {
+            Ok(())
+        } else {
+            Err(error("disk full", true))
+        }
+    }
+
+    fn truncate(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+        self.call("truncate")?;
+        let file = self.file(name)?;
+        self.folder.borrow_mut().files[file]
+            .cache
+            .truncate(bytes as usize);
+        Ok(())
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), DiskError> {
+        self.call("sync")?;
+        let file = self.file(name)?;
+        {
+            let mut folder = self.folder.borrow_mut();
+            let file = &mut folder.files[file];
+            file.durable.clone_from(&file.cache);
+        }
+        let mut folder = self.folder.borrow_mut();
+        folder.durable_names = folder.names.clone();
+        folder.changes.clear();
+        Ok(())
+    }
+
+    fn sync_folder(&mut self) -> Result<(), DiskError> {
+        self.call("sync folder")?;
+        let mut folder = self.folder.borrow_mut();
+        folder.durable_names = folder.names.clone();
+        folder.changes.clear();
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.call("rename")?;
+        let file = self.file(from)?;
+        let mut folder = self.folder.borrow_mut();
+        folder.names.remove(from);
+        folder.names.insert(to.to_owned(), file);
+        folder
+            .changes
+            .push(Change::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), DiskError> {
+        self.call("remove")?;
+        self.file(name)?;
+        let mut folder = self.folder.borrow_mut();
+        folder.names.remove(name);
+        folder.changes.push(Change::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn room(&mut self) -> Option<u64> {
+        None
+    }
+}

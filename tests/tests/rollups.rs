@@ -1,0 +1,448 @@
+//! Rollups against raw rows, on the real ClickHouse: exact after repeats, restarts, merges, late
+//! rows and an upgrade; quantiles within their error; retention.
+
+#[expect(dead_code, reason = "other tests use the rest of the kit")]
+mod store_kit;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use pinger::store::schema::MIGRATIONS;
+use store_kit::{Home, Server, open, required, wall_ns};
+
+const TABLES: [&str; 6] = [
+    "results",
+    "misses",
+    "results_minute",
+    "rtt_minute",
+    "results_hour",
+    "rtt_hour",
+];
+
+const MINUTE_NS: u64 = 60_000_000_000;
+const DAY_NS: u64 = 24 * 60 * MINUTE_NS;
+
+/// The columns that the tests fill; in the others a row has ClickHouse's defaults.
+const COLUMNS: &str = "run, source, destination, sequence, time_due, rtt, outcome, hops, hop_limit, \
+     datamatch, jitter, hop_limit_changed";
+
+/// What the writer sends along with a block.
+const AS_THE_WRITER: &str = "async_insert = 0, insert_deduplicate = 1, optimize_on_insert = 0, \
+     deduplicate_blocks_in_dependent_materialized_views = 1";
+
+/// A small generator (xorshift64*): the same rows every time, so a failure can be played again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+}
+
+/// Rows of many outcomes, round trips and a few days, in few enough minutes that each holds many.
+fn rows(random: &mut Random, first_sequence: u64, count: u64) -> String {
+    let midnight_ns = wall_ns(Duration::ZERO) / DAY_NS * DAY_NS;
+    let mut text = String::new();
+    for sequence in first_sequence..first_sequence + count {
+        let (source, destination) = (1 + random.below(3), 120 + random.below(4));
+        let minute = random.below(3) * 24 * 60 + random.below(3) * 59;
+        let due_ns = midnight_ns - (minute + 1) * MINUTE_NS + random.below(MINUTE_NS);
+        let outcome = [
+            "reply",
+            "error",
+            "lost",
+            "send_failed",
+            "late",
+            "duplicate",
+            "reply",
+        ][random.below(7) as usize];
+        // From nanoseconds to minutes; an answer may lack its round trip, and what is lost has none.
+        let rtt = match outcome {
+            "lost" | "send_failed" => "\\N".to_owned(),
+            "late" | "error" if random.below(2) == 0 => "\\N".to_owned(),
+            _ => (random.below(1 << 31) >> random.below(31) << random.below(8)).to_string(),
+        };
+        let is_reply = outcome == "reply";
+        let hops = 8 * u64::from(random.below(10) == 0);
+        let hop_limit = random.below(3) * (50 + random.below(10));
+        let datamatch = ["\\N", "false", "true"][random.below(3) as usize];
+        let jitter = u64::from(is_reply) * random.below(1_000_000);
+        let changed = u64::from(is_reply) & random.below(2);
+        writeln!(
+            text,
+            "7\t{source}\t{destination}\t{sequence}\t{}.{:09}\t{rtt}\t{outcome}\t{hops}\t{hop_limit}\t\
+             {datamatch}\t{jitter}\t{changed}",
+            due_ns / 1_000_000_000,
+            due_ns % 1_000_000_000
+        )
+        .expect("a string takes all");
+    }
+    text
+}
+
+/// Inserts rows by `pinger sql`, which starts the engine if no store has it open.
+fn insert(home: &Home, table: &str, token: &str, rows: &str) {
+    let mut child = home
+        .command(&["sql", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("PINGER_BIN runs");
+    let head = format!(
+        "INSERT INTO {table} ({COLUMNS}) SETTINGS {AS_THE_WRITER}, \
+         insert_deduplication_token = '{token}' FORMAT TSV\n"
+    );
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin
+        .write_all((head + rows).as_bytes())
+        .expect("it reads all");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+}
+
+/// Counts rows that differ between a rollup and what `rows` makes of each `unit` of time.
+fn differences(unit: &str, rows: &str) -> String {
+    let start = match unit {
+        "minute" => "toStartOfMinute(time_due)",
+        _ => "toStartOfHour(time_due)",
+    };
+    let counts = format!(
+        "SELECT {start} AS {unit}, source, destination, \
+         countIf(outcome = 'reply') AS reply, countIf(outcome = 'error') AS error, \
+         countIf(outcome = 'lost') AS lost, countIf(outcome = 'send_failed') AS send_failed, \
+         countIf(outcome = 'late') AS late, countIf(outcome = 'duplicate') AS duplicate, \
+         countIf(outcome = 'reply' AND datamatch = false) AS mismatch, \
+         minIf(rtt, outcome = 'reply') AS rtt_min, maxIf(rtt, outcome = 'reply') AS rtt_max, \
+         sumIf(assumeNotNull(rtt), outcome = 'reply') AS rtt_sum, \
+         sum(jitter) AS jitter_sum, max(jitter) AS jitter_max, \
+         minOrNullIf(hop_limit, outcome = 'reply' AND hop_limit > 0) AS hop_limit_min, \
+         maxOrNullIf(hop_limit, outcome = 'reply' AND hop_limit > 0) AS hop_limit_max, \
+         countIf(hop_limit_changed) AS hop_limit_changes, \
+         maxOrNullIf(toDateTime(time_due), outcome = 'reply') AS last_reply \
+         FROM {rows} WHERE hops = 0 GROUP BY ALL"
+    );
+    let rolled_up = format!(
+        "SELECT {unit}, source, destination, sum(r.reply), sum(r.error), sum(r.lost), \
+         sum(r.send_failed), sum(r.late), sum(r.duplicate), sum(r.mismatch), min(r.rtt_min), \
+         max(r.rtt_max), sum(r.rtt_sum), sum(r.jitter_sum), max(r.jitter_max), \
+         min(r.hop_limit_min), max(r.hop_limit_max), sum(r.hop_limit_changes), max(r.last_reply) \
+         FROM results_{unit} AS r GROUP BY ALL"
+    );
+    // A round trip lies in its bucket, so the buckets between two round trips count the same.
+    let buckets = format!(
+        "SELECT {start} AS {unit}, source, destination, \
+         toUInt16(1 + log(greatest(assumeNotNull(rtt), 1)) / log(1.02)) AS bucket, count() \
+         FROM {rows} WHERE hops = 0 AND outcome = 'reply' GROUP BY ALL"
+    );
+    let sorted = format!(
+        "SELECT {unit}, source, destination, bucket, sum(r.count) FROM rtt_{unit} AS r GROUP BY ALL"
+    );
+    format!(
+        "SELECT (SELECT count() FROM ({counts})) > 0, (SELECT count() FROM ({buckets})) > 0, \
+         (SELECT count() FROM ({counts} EXCEPT {rolled_up})), \
+         (SELECT count() FROM ({rolled_up} EXCEPT {counts})), \
+         (SELECT count() FROM ({buckets} EXCEPT {sorted})), \
+         (SELECT count() FROM ({sorted} EXCEPT {buckets})) FORMAT TSV"
+    )
+}
+
+const SAME: &str = "1\t1\t0\t0\t0\t0\n";
+
+/// Raw rows, misses and rollups are what was offered, each row once.
+fn assert_exact(home: &Home, when: &str) {
+    for unit in ["minute", "hour"] {
+        assert_eq!(
+            home.sql(&differences(unit, "offered")),
+            SAME,
+            "{unit}, {when}"
+        );
+    }
+    let columns = COLUMNS.trim_end_matches(", jitter, hop_limit_changed");
+    for (table, condition) in [
+        ("results", "1"),
+        (
+            "misses",
+            "hops = 0 AND outcome IN ('error', 'lost', 'send_failed')",
+        ),
+    ] {
+        let columns = match table {
+            "misses" => "run, source, destination, sequence, time_due, outcome",
+            _ => columns,
+        };
+        let query = format!(
+            "SELECT (SELECT count() FROM {table}) = (SELECT count() FROM offered WHERE {condition}), \
+             (SELECT count() FROM (SELECT {columns} FROM offered WHERE {condition} \
+             EXCEPT SELECT {columns} FROM {table})) FORMAT TSV"
+        );
+        assert_eq!(home.sql(&query), "1\t0\n", "{table}, {when}");
+    }
+}
+
+#[test]
+fn rollups_are_exact_after_repeats_restarts_and_merges() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(100));
+    let store = open(&home.embedded(), run).expect("the engine starts");
+    home.sql("CREATE TABLE offered AS incoming ENGINE = MergeTree ORDER BY sequence");
+    let mut random = Random(42);
+    let blocks: Vec<String> = (0..4).map(|n| rows(&mut random, n * 600, 600)).collect();
+    for (number, block) in blocks.iter().enumerate() {
+        insert(&home, "offered", &format!("o{number}"), block);
+    }
+    for (number, block) in blocks.iter().enumerate() {
+        for _ in 0..2 {
+            insert(&home, "incoming", &format!("3-7-{number}"), block);
+        }
+    }
+    insert(&home, "incoming", "3-7-0", &blocks[0]);
+    assert_exact(&home, "after repeated inserts");
+
+    for table in TABLES {
+        home.sql(&format!("OPTIMIZE TABLE {table} FINAL"));
+    }
+    assert_exact(&home, "after merges");
+    insert(&home, "incoming", "3-7-1", &blocks[1]);
+    assert_exact(&home, "after a repeat behind merges");
+
+    store.close(&pinger::stats::Counts::default(), store_kit::PATIENCE);
+    let store = open(&home.embedded(), run + 1).expect("the engine starts again");
+    insert(&home, "incoming", "3-7-2", &blocks[2]);
+    assert_exact(&home, "after a restart and a repeat");
+
+    // Late rows for minutes that were merged long ago.
+    let late = rows(&mut random, 10_000, 300);
+    insert(&home, "offered", "o4", &late);
+    insert(&home, "incoming", "3-7-4", &late);
+    assert_exact(&home, "after late rows");
+    store.close(&pinger::stats::Counts::default(), store_kit::PATIENCE);
+}
+
+/// Round trips at the edges of buckets, and anywhere; in one minute, hour and destination each
+/// hundred of them.
+fn quantile_rows(due_ns: u64) -> String {
+    let mut random = Random(7);
+    let mut text = String::new();
+    let mut row = |sequence: u64, rtt_ns: u64| {
+        let destination = sequence / 100;
+        writeln!(
+            text,
+            "7\t1\t{destination}\t{sequence}\t{}.{:09}\t{rtt_ns}\treply\t0\t64\ttrue\t0\t0",
+            due_ns / 1_000_000_000,
+            due_ns % 1_000_000_000
+        )
+        .expect("a string takes all");
+    };
+    for edge in 0..1000 {
+        let exact = 1.02_f64.powi(350 + edge);
+        let offset = random.below(3) as i64 - 1;
+        row(edge as u64, (exact as u64).saturating_add_signed(offset));
+    }
+    for sequence in 1000..3000 {
+        let magnitude = 1_000_u64 << random.below(30);
+        row(sequence, magnitude + random.below(magnitude));
+    }
+    text
+}
+
+#[test]
+fn quantiles_are_within_one_percent() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(100));
+    let store = open(&home.embedded(), run).expect("the engine starts");
+    let due_ns = run / DAY_NS * DAY_NS;
+    insert(&home, "incoming", "q", &quantile_rows(due_ns));
+    for unit in ["minute", "hour"] {
+        let shown = [("p50", "0.5"), ("p90", "0.9"), ("p99", "0.99")];
+        let worst: Vec<String> = shown
+            .iter()
+            .map(|(name, _)| format!("max(abs(rtt_{name}_ms * 1e6 / raw.{name} - 1)) <= 0.01"))
+            .collect();
+        let exact: Vec<String> = shown
+            .iter()
+            .map(|(name, level)| {
+                format!("quantileExactWeighted({level})(assumeNotNull(rtt), 1) AS {name}")
+            })
+            .collect();
+        let query = format!(
+            "SELECT count(), {}, max(abs(rtt_mean_ms * 1e6 - raw.mean)) < 0.51, \
+             countIf(rtt_p50_ms < rtt_min_ms OR rtt_p99_ms > rtt_max_ms) \
+             FROM per_{unit} AS p INNER JOIN \
+             (SELECT destination, avg(rtt) AS mean, {} FROM results GROUP BY destination) AS raw \
+             ON raw.destination = p.destination FORMAT TSV",
+            worst.join(", "),
+            exact.join(", ")
+        );
+        assert_eq!(home.sql(&query), "30\t1\t1\t1\t1\t0\n", "{unit}");
+    }
+    store.close(&pinger::stats::Counts::default(), store_kit::PATIENCE);
+}
+
+#[test]
+fn each_table_keeps_its_rows_as_long_as_it_should() {
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    for days in [0, 6, 9, 160, 220, 1700, 2600] {
+        for outcome in ["reply", "lost"] {
+            server.sql(&format!(
+                "INSERT INTO incoming (run, source, destination, time_due, rtt, outcome) VALUES \
+                 (1, 1, {days}, now64(9) - INTERVAL {days} DAY, 1000, '{outcome}')"
+            ));
+        }
+    }
+    server.sql(
+        "INSERT INTO gaps (source, run, from, reason) VALUES \
+         (1, 1, now64(9) - INTERVAL 1700 DAY, 'crash'), (1, 2, now64(9) - INTERVAL 2600 DAY, 'crash')",
+    );
+    for (table, kept) in [
+        ("results", "[0,6]"),
+        ("misses", "[0,6]"),
+        ("results_minute", "[0,6,9,160]"),
+        ("rtt_minute", "[0,6,9,160]"),
+        ("results_hour", "[0,6,9,160,220,1700]"),
+        ("rtt_hour", "[0,6,9,160,220,1700]"),
+    ] {
+        server.sql(&format!("OPTIMIZE TABLE {table} FINAL"));
+        let found = server.sql(&format!(
+            "SELECT arraySort(groupUniqArray(destination)) FROM {table} FORMAT TSV"
+        ));
+        assert_eq!(found, format!("{kept}\n"), "{table}");
+    }
+    server.sql("OPTIMIZE TABLE gaps FINAL");
+    assert_eq!(server.sql("SELECT run FROM gaps FORMAT TSV"), "1\n");
+}
+
+/// Statements of a migration, without those that are comments only.
+fn statements(sql: &str) -> impl Iterator<Item = &str> {
+    sql.split(";\n").filter(|statement| {
+        statement
+            .lines()
+            .any(|line| !line.is_empty() && !line.starts_with("--"))
+    })
+}
+
+#[test]
+fn an_upgrade_fills_the_rollups_once() {
+    required("PINGER_BIN");
+    let server = Server::start();
+    server.sql_in("default", "CREATE DATABASE pinger");
+    for migration in &MIGRATIONS[..2] {
+        statements(migration.sql).for_each(|statement| drop(server.sql(statement)));
+        server.sql(&format!(
+            "INSERT INTO schema_migrations (version, name, checksum) VALUES ({}, '{}', '{}')",
+            migration.version,
+            migration.name,
+            migration.checksum()
+        ));
+    }
+    // Three days, nine destinations, all outcomes, one row in seven of a trace.
+    server.sql(
+        "INSERT INTO results (run, source, destination, sequence, time_due, rtt, outcome, hops, \
+         hop_limit, datamatch) \
+         SELECT 1, 1 + number % 2, sipHash64(number, 1) % 9, number, \
+         now64(9) - toIntervalMillisecond(sipHash64(number, 2) % 259200000), \
+         if(outcome IN ('lost', 'send_failed'), NULL, sipHash64(number, 3) % 1000000000), \
+         CAST(1 + sipHash64(number, 4) % 6, \
+         'Enum8(\\'reply\\' = 1, \\'error\\' = 2, \\'lost\\' = 3, \\'send_failed\\' = 4, \\'late\\' = 5, \\'duplicate\\' = 6)') AS outcome, \
+         if(sipHash64(number, 5) % 7 = 0, 8, 0), sipHash64(number, 6) % 64, number % 3 > 0 \
+         FROM numbers(50000)",
+    );
+    // What an upgrade leaves that is cut short, in several places, and begun again each time.
+    let all: Vec<&str> = statements(MIGRATIONS[2].sql).collect();
+    for end in (1..=all.len()).rev().step_by(4) {
+        all[..end]
+            .iter()
+            .for_each(|statement| drop(server.sql(statement)));
+    }
+    let raw = "(SELECT *, 0 AS jitter, false AS hop_limit_changed FROM results)";
+    for _ in 0..2 {
+        pinger::store::apply_schema(&server.boss()).expect("boss may");
+        for unit in ["minute", "hour"] {
+            assert_eq!(server.sql(&differences(unit, raw)), SAME, "{unit}");
+        }
+        let misses = "SELECT count(), uniqExact(sequence), \
+             (SELECT count() FROM results WHERE hops = 0 AND outcome IN ('error', 'lost', 'send_failed')) \
+             FROM misses FORMAT TSV";
+        let misses = server.sql(misses);
+        let counts: Vec<&str> = misses.trim_end().split('\t').collect();
+        assert!(counts[0] == counts[1] && counts[0] == counts[2], "{misses}");
+    }
+    // Whoever applies the printed schema to a database that has it loses nothing.
+    let before = server.sql("SELECT sum(reply), sum(rtt_sum) FROM results_hour FORMAT TSV");
+    server.sql("TRUNCATE TABLE results");
+    all.iter().for_each(|statement| drop(server.sql(statement)));
+    assert_eq!(
+        server.sql("SELECT sum(reply), sum(rtt_sum) FROM results_hour FORMAT TSV"),
+        before
+    );
+}
+
+#[test]
+fn a_range_is_answered_from_what_is_fine_enough_and_still_there() {
+    const HOUR: u64 = 3600;
+    const DAY: u64 = 24 * HOUR;
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    // Three replies and a miss in one minute of each age. What a table holds begins with its
+    // oldest row, so the ages that are asked for have an older one behind them.
+    let ages = [
+        120,
+        6 * DAY,
+        20 * DAY,
+        220 * DAY,
+        1700 * DAY,
+        6 * DAY + HOUR,
+        100 * DAY,
+    ];
+    for age in ages {
+        server.sql(&format!(
+            "INSERT INTO incoming (run, source, destination, sequence, time_due, rtt, outcome) \
+             SELECT 1, 1, 7, number, toStartOfMinute(now() - {age}) + number, \
+             if(number = 3, NULL, 1000000 * (1 + number)), if(number = 3, 'lost', 'reply') \
+             FROM numbers(4)"
+        ));
+    }
+    for (around, seconds, step) in [
+        (ages[0], 10 * 60, 1),
+        (ages[0], 10 * HOUR, 60),
+        (ages[0], 2 * DAY, 300),
+        (ages[0], 15 * DAY, 3600),
+        (ages[0], 40 * DAY, 86_400),
+        (ages[1], 10 * 60, 1),
+        // Raw results have expired, then minutes.
+        (ages[2], 10 * 60, 60),
+        (ages[2], DAY, 300),
+        (ages[3], 10 * 60, 3600),
+        (ages[4], DAY, 3600),
+    ] {
+        let (since, until) = (around + seconds / 2, around as i64 - (seconds / 2) as i64);
+        let range = format!("from = now() - {since}, until = now() - ({until})");
+        let rows = format!(
+            "SELECT any(step), sum(sent), sum(reply), min(rtt_min_ms), max(rtt_max_ms) \
+             FROM loss_and_rtt({range}) WHERE destination = 7 FORMAT TSV"
+        );
+        let within = |age: &&u64| age.abs_diff(around) <= seconds / 2;
+        let times = ages.iter().filter(within).count();
+        let expected = format!("{step}\t{}\t{}\t1\t3\n", 4 * times, 3 * times);
+        assert_eq!(server.sql(&rows), expected, "{range}");
+        let total = format!(
+            "SELECT step, sent / 4, rtt_mean_ms, rtt_p50_ms BETWEEN 1.98 AND 2.02, rtt_p99_ms = 3, \
+             (SELECT sum(replies) FROM rtt_heat_map({range})) = reply \
+             FROM loss_and_rtt_total({range}) FORMAT TSV"
+        );
+        assert_eq!(
+            server.sql(&total),
+            format!("{step}\t{times}\t2\t1\t1\t1\n"),
+            "{range}"
+        );
+    }
+    let burn = "SELECT sent, missed, availability_percent, budget_left_percent, burn_1h, burn_3d \
+         FROM slo_burn(objective = 50, days = 30) FORMAT TSV";
+    assert_eq!(server.sql(burn), "16\t4\t75\t50\t0.5\t0.5\n");
+}

@@ -1,0 +1,498 @@
+//! Results that cannot be stored at once: outages, crashes, refusals, limits. Against the real
+//! ClickHouse, embedded and by URL.
+
+#[expect(dead_code, reason = "other tests use the rest of the kit")]
+mod store_kit;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use pinger::config::{SpoolDrop, SpoolOptions, SpoolPlace, StoreChoice, StoreOptions};
+use pinger::stats::{Counts, RowCounts};
+use pinger::store::Store;
+use pinger::wire::tally::Tally;
+use store_kit::{
+    Home, PATIENCE, SOURCE, Server, Wire, all_written, await_that, chunk, open, wall_ns,
+};
+
+/// The folders of runs in a spool.
+fn folders(options: &StoreOptions) -> Vec<PathBuf> {
+    let entries = fs::read_dir(options.data_dir.join("spool"));
+    let entries = entries.into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// The names of all files of a kind in a folder.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .filter(|path| path.extension().is_some_and(|is| is == ending))
+        .collect()
+}
+
+/// Waits for a notice; gives all that came until then.
+fn await_notice(store: &Store, text: &str) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    await_that(text, || {
+        told.extend(store.notices().try_iter());
+        told.iter().any(|notice| notice.contains(text))
+    });
+    told
+}
+
+/// Rows, distinct rows, and what the rollups of both steps say.
+const SUMS: &str = "SELECT (SELECT (count(), uniqExact(run, destination, sequence)) FROM results), \
+     (SELECT sum(reply) FROM results_minute), (SELECT sum(reply) FROM results_hour) FORMAT TSV";
+
+fn sums(rows: u64) -> String {
+    format!("({rows},{rows})\t{rows}\t{rows}\n")
+}
+
+const GAPS: &str = "SELECT run, reason, sum(probes), sum(rows) FROM gaps GROUP BY run, reason \
+     ORDER BY run, reason FORMAT TSV";
+
+#[test]
+fn a_segment_sent_again_changes_nothing() {
+    let server = Server::start();
+    let mut wire = Wire::to(server.port);
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let options = server.options("boss", wire.port, "pinger");
+    let run = wall_ns(Duration::from_secs(1000));
+    wire.cut();
+    let store = open(&options, run).expect("a server that is away stops nobody");
+    for number in 0..3 {
+        store.sender().offer(chunk(run, number, 1000));
+    }
+    store.close(&Counts::default(), Duration::ZERO);
+    let folder = folders(&options).pop().expect("the run's folder");
+    let copy = options.data_dir.join("copy");
+    copy_folder(&folder, &copy);
+    wire.mend();
+    for again in 0..3 {
+        let store = open(&options, run + 1 + again).expect("it is there");
+        await_notice(&store, "results of earlier runs are written");
+        store.close(&Counts::default(), PATIENCE);
+        assert_eq!(server.sql(SUMS), sums(3000), "time {again}");
+        assert!(folders(&options).is_empty());
+        copy_folder(&copy, &folder);
+    }
+    assert_eq!(server.sql(GAPS), "");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("our own directory");
+    for entry in fs::read_dir(from).expect("our own directory").flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("our own directory");
+    }
+}
+
+#[test]
+fn an_outage_doubles_and_loses_nothing_and_is_said_once() {
+    let server = Server::start();
+    let mut wire = Wire::to(server.port);
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let run = wall_ns(Duration::from_secs(1000));
+    let options = server.options("boss", wire.port, "pinger");
+    let store = open(&options, run).expect("it is reachable");
+    let sender = store.sender();
+    let mut told = Vec::new();
+    for number in 0..9 {
+        if number == 3 {
+            await_that("some are written", || sender.counts().spooled == 0);
+            wire.cut();
+        }
+        sender.offer(chunk(run, number, 2000));
+        if number == 6 {
+            told = await_notice(&store, "does not take rows");
+            wire.mend();
+        }
+    }
+    told.extend(await_notice(&store, "takes rows again"));
+    await_that("all is written", || sender.counts() == all_written(18_000));
+    assert_eq!(told.len(), 2, "{told:?}");
+    store.close(&Counts::default(), PATIENCE);
+    assert_eq!(server.sql(SUMS), sums(18_000));
+    assert_eq!(server.sql(GAPS), "");
+    assert!(folders(&options).is_empty(), "nothing is left on disk");
+}
+
+#[test]
+fn what_a_run_could_not_send_the_next_one_sends() {
+    let server = Server::start();
+    let mut wire = Wire::to(server.port);
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let options = server.options("boss", wire.port, "pinger");
+    let run = wall_ns(Duration::from_secs(1000));
+    wire.cut();
+    let store = open(&options, run).expect("a server that is away stops nobody");
+    let told = await_notice(&store, "cannot reach ClickHouse");
+    assert_eq!(told.len(), 1, "{told:?}");
+    store.sender().offer(chunk(run, 0, 5000));
+    let notices = store.notices().clone();
+    let counts = Counts {
+        sent: 5000,
+        reply: 5000,
+        ..Counts::default()
+    };
+    let rows = store.close(&counts, Duration::from_millis(300));
+    let waiting = RowCounts {
+        spooled: 5000,
+        ..RowCounts::default()
+    };
+    assert_eq!(rows, waiting, "they wait, and are not lost");
+    let last = notices.try_iter().last().expect("it is said");
+    assert!(last.contains("5000 results wait in"), "{last}");
+
+    wire.mend();
+    let store = open(&options, run + 1).expect("it is there");
+    await_notice(&store, "5000 results of earlier runs (1) wait");
+    store.sender().offer(chunk(run + 1, 0, 100));
+    await_notice(&store, "the results of earlier runs are written");
+    assert_eq!(store.close(&Counts::default(), PATIENCE), all_written(100));
+    assert_eq!(server.sql(SUMS), sums(5100));
+    assert_eq!(
+        server.sql("SELECT run, sent, ended IS NULL FROM runs FINAL ORDER BY run FORMAT TSV"),
+        format!("{run}\t5000\t0\n{}\t0\t0\n", run + 1)
+    );
+    assert_eq!(
+        server.sql(GAPS),
+        "",
+        "a run that ended as it should leaves no gap"
+    );
+    assert!(folders(&options).is_empty());
+}
+
+/// Where the process that is to be killed finds its store and its directory.
+const VICTIM: &str = "PINGER_TEST_VICTIM";
+
+/// In a process of its own, which is killed.
+#[test]
+fn a_killed_run_is_completed_by_the_next_and_its_gap_is_told() {
+    if let Ok(store) = std::env::var(VICTIM) {
+        victim(&store);
+    }
+    let server = Server::start();
+    let mut wire = Wire::to(server.port);
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let options = server.options("boss", wire.port, "pinger");
+    wire.cut();
+    let name = "a_killed_run_is_completed_by_the_next_and_its_gap_is_told";
+    let data_dir = options.data_dir.display();
+    let mut victim = Command::new(std::env::current_exe().expect("a test is a file"))
+        .args(["--exact", name])
+        .env(VICTIM, format!("{} {data_dir}", wire.port))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a test runs");
+    let ready = options.data_dir.join("ready");
+    await_that("the victim has done its work", || ready.exists());
+    victim.kill().expect("our own child");
+    victim.wait().expect("our own child");
+    let run = fs::read_to_string(ready).expect("text");
+    let run: u64 = run.parse().expect("a number");
+    let tally = Tally::read(SOURCE.id, run);
+    assert!(tally.is_some(), "the tally outlives its process");
+    wire.mend();
+
+    let store = open(&options, run + 1).expect("the server is there");
+    await_notice(&store, "the results of earlier runs are written");
+    store.close(&Counts::default(), PATIENCE);
+    assert_eq!(server.sql(SUMS), sums(6000));
+    // 7,000 were sent; 6,000 results are there; 6,500 had been made.
+    let gaps = "SELECT run, reason, probes, rows, until IS NOT NULL FROM gaps FORMAT TSV";
+    assert_eq!(server.sql(gaps), format!("{run}\tcrash\t1000\t500\t1\n"));
+    assert!(Tally::read(SOURCE.id, run).is_none());
+    assert!(folders(&options).is_empty());
+}
+
+/// A run that writes down 6,000 results, and says that it has sent and made more than that.
+fn victim(store: &str) -> ! {
+    let (port, data_dir) = store.split_once(' ').expect("a port and a directory");
+    let run = wall_ns(Duration::from_secs(1000));
+    let tally = Tally::create(SOURCE.id, run).expect("these tests run as root");
+    let options = StoreOptions {
+        choice: StoreChoice::Url(format!("http://boss@127.0.0.1:{port}/pinger")),
+        port: None,
+        password_file: None,
+        data_dir: data_dir.into(),
+        spool: SpoolOptions::default(),
+    };
+    let store = open(&options, run).expect("a server that is away stops nobody");
+    let folder = folders(&options).pop().expect("our folder");
+    let bytes = || -> u64 {
+        let kinds = ["open", "seg", "try"];
+        let files = kinds.iter().flat_map(|kind| files(&folder, kind));
+        files
+            .filter_map(|file| file.metadata().ok())
+            .map(|file| file.len())
+            .sum()
+    };
+    for number in 0..3 {
+        let before = bytes();
+        store.sender().offer(chunk(run, number, 2000));
+        await_that("they are on disk", || bytes() > before + 10_000);
+    }
+    tally.sent(7000);
+    tally.rows(6500, 6500, run + 900_000_000_000);
+    let ready = options.data_dir.join("ready");
+    fs::write(ready.with_extension("new"), run.to_string()).expect("our own directory");
+    fs::rename(ready.with_extension("new"), ready).expect("our own directory");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn rows_that_are_wrong_are_kept_aside_and_the_others_flow() {
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(100));
+    let options = home.embedded();
+    let store = open(&options, run).expect("the engine starts");
+    home.sql("ALTER TABLE results ADD CONSTRAINT test CHECK rhost != 99");
+    let sender = store.sender();
+    for number in 0..4 {
+        let mut chunk = chunk(run, number, 5);
+        if number % 2 == 1 {
+            chunk.rows[3].rhost = 99;
+        }
+        sender.offer(chunk);
+        // A segment of its own for each.
+        await_that("it is done", || sender.counts().spooled == 0);
+    }
+    let told: Vec<String> = store.notices().try_iter().collect();
+    assert_eq!(told.len(), 1, "said once: {told:?}");
+    assert!(told[0].contains("VIOLATED_CONSTRAINT"), "{told:?}");
+    let counts = store.close(&Counts::default(), PATIENCE);
+    let expected = RowCounts {
+        written: 10,
+        spooled: 0,
+        dropped: 10,
+    };
+    assert_eq!(counts, expected);
+    let reason = sender.last_loss().expect("rows were dropped");
+    assert!(reason.contains("VIOLATED_CONSTRAINT"), "{reason}");
+    assert_eq!(home.sql("SELECT count() FROM results FORMAT TSV"), "10\n");
+    assert_eq!(home.sql(GAPS), format!("{run}\trefused\t10\t10\n"));
+    let [folder] = &folders(&options)[..] else {
+        panic!("the folder stays with what was refused");
+    };
+    let aside = folder.join("refused");
+    assert_eq!(files(&aside, "seg").len(), 2);
+    for text in files(&aside, "txt") {
+        let text = fs::read_to_string(text).expect("text");
+        assert!(text.contains("VIOLATED_CONSTRAINT"), "{text}");
+        assert!(text.contains(&format!("{}-{run}-", SOURCE.id)), "{text}");
+    }
+    let store = open(&options, run + 1).expect("what is kept aside stops nobody");
+    store.close(&Counts::default(), PATIENCE);
+}
+
+#[test]
+fn a_store_that_cannot_write_is_waited_for() {
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let run = wall_ns(Duration::from_secs(1000));
+    let options = server.boss();
+    let troubles = [
+        (
+            "ALTER TABLE results MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1",
+            "TOO_MANY_PARTS",
+            "ALTER TABLE results RESET SETTING parts_to_throw_insert, parts_to_delay_insert",
+        ),
+        (
+            "RENAME TABLE incoming TO away",
+            "UNKNOWN_TABLE",
+            "RENAME TABLE away TO incoming",
+        ),
+        (
+            "RENAME TABLE incoming TO away; CREATE TABLE incoming (run UInt64) ENGINE = Null",
+            "schema",
+            "DROP TABLE incoming; RENAME TABLE away TO incoming",
+        ),
+    ];
+    let mut number = 0;
+    for (breaking, words, mending) in troubles {
+        let store = open(&options, run + number).expect("all is well");
+        let sender = store.sender();
+        sender.offer(chunk(run + number, 0, 10));
+        await_that("it is written", || sender.counts() == all_written(10));
+        breaking.split("; ").for_each(|sql| drop(server.sql(sql)));
+        sender.offer(chunk(run + number, 1, 10));
+        let told = await_notice(&store, "does not take rows");
+        assert!(told.len() == 1 && told[0].contains(words), "{told:?}");
+        mending.split("; ").for_each(|sql| drop(server.sql(sql)));
+        await_that("it is written", || sender.counts() == all_written(20));
+        assert_eq!(store.close(&Counts::default(), PATIENCE), all_written(20));
+        number += 1;
+    }
+    assert_eq!(server.sql(SUMS), sums(60));
+}
+
+#[test]
+fn a_user_who_loses_his_rights_is_waited_for() {
+    let server = Server::start();
+    let mut wire = Wire::to(server.port);
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let run = wall_ns(Duration::from_secs(1000));
+    let options = server.options("boss", wire.port, "pinger");
+    let store = open(&options, run).expect("all is well");
+    let sender = store.sender();
+    let troubles = [
+        (516, "boss: Authentication failed: password is incorrect"),
+        (164, "boss: Cannot execute query in readonly mode"),
+        (
+            497,
+            "boss: Not enough privileges. To execute this query, it's necessary to have the grant INSERT(run) ON pinger.incoming",
+        ),
+    ];
+    let mut rows = 0;
+    for (code, words) in troubles {
+        wire.cut();
+        let stub = Stub::saying(wire.port, code, words);
+        sender.offer(chunk(run, rows / 10, 10));
+        rows += 10;
+        await_that("the store says why", || {
+            store
+                .trouble()
+                .is_some_and(|trouble| trouble.contains(words))
+        });
+        assert_eq!(sender.counts().dropped, 0);
+        drop(stub);
+        wire.mend();
+        await_that("it is written", || sender.counts() == all_written(rows));
+    }
+    assert_eq!(store.close(&Counts::default(), PATIENCE), all_written(rows));
+    assert_eq!(server.sql(SUMS), sums(rows));
+}
+
+/// Stands in for a ClickHouse that answers every request with the same error.
+struct Stub {
+    listener: TcpListener,
+}
+
+impl Stub {
+    fn saying(port: u16, code: u32, words: &str) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is ours");
+        let body = format!("Code: {code}. DB::Exception: {words}. (NAME) (version 26.7)\n");
+        let answer = format!(
+            "HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: {code}\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let accepting = listener.try_clone().expect("descriptors are left");
+        std::thread::spawn(move || {
+            for stream in accepting.incoming() {
+                let Ok(mut stream) = stream else { return };
+                // The whole request first, or closing would reset the connection.
+                let mut request = Vec::new();
+                let mut buffer = [0; 65536];
+                while !request.ends_with(b"\r\n0\r\n\r\n") {
+                    match stream.read(&mut buffer) {
+                        Ok(0) | Err(_) => break,
+                        Ok(length) => request.extend_from_slice(&buffer[..length]),
+                    }
+                }
+                // Who is gone needs no answer.
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        Self { listener }
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        // SAFETY: plain system call on a descriptor that we own; it wakes the accepting thread.
+        unsafe { libc::shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR) };
+    }
+}
+
+#[test]
+fn a_full_spool_drops_what_it_is_told_to_and_says_so() {
+    for drop in [SpoolDrop::Oldest, SpoolDrop::Newest] {
+        let server = Server::start();
+        let mut wire = Wire::to(server.port);
+        pinger::store::apply_schema(&server.boss()).expect("boss may");
+        let mut options = server.options("boss", wire.port, "pinger");
+        options.spool.bytes_max = 1 << 20;
+        options.spool.drop = drop;
+        let run = wall_ns(Duration::from_secs(1000));
+        wire.cut();
+        let store = open(&options, run).expect("a server that is away stops nobody");
+        let sender = store.sender();
+        let mut number = 0;
+        await_that("the spool is full", || {
+            sender.offer(noisy_chunk(run, number));
+            number += 1;
+            sender.counts().dropped > 0
+        });
+        await_notice(&store, "results are lost");
+        wire.mend();
+        await_that("the rest is written", || sender.counts().spooled == 0);
+        let counts = store.close(&Counts::default(), PATIENCE);
+        let RowCounts {
+            written, dropped, ..
+        } = counts;
+        assert_eq!((written + dropped, counts.spooled), (number * 10_000, 0));
+        assert_eq!(server.sql(SUMS), sums(written));
+        assert_eq!(
+            server.sql(GAPS),
+            format!("{run}\tspool_full\t{dropped}\t{dropped}\n")
+        );
+        // Nothing tells of the first: those that were tried may be in the store.
+        let last = server.sql("SELECT max(sequence) FROM results FORMAT TSV");
+        let is_there = last == format!("{}\n", number * 10_000 - 1);
+        assert_eq!(is_there, drop == SpoolDrop::Oldest, "{drop:?}: {last}");
+    }
+}
+
+/// 10,000 rows that hardly compress.
+fn noisy_chunk(run: u64, number: u64) -> pinger::rows::RowChunk {
+    let mut chunk = chunk(run, number, 10_000);
+    for row in &mut chunk.rows {
+        let noise = row
+            .sequence
+            .wrapping_add(1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        row.rtt = Some(noise >> 16);
+        row.lag = noise.rotate_left(17) >> 16;
+    }
+    chunk
+}
+
+#[test]
+fn in_memory_nothing_outlives_the_run() {
+    let server = Server::start();
+    let mut wire = Wire::to(server.port);
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let mut options = server.options("boss", wire.port, "pinger");
+    options.spool.place = SpoolPlace::Memory;
+    let run = wall_ns(Duration::from_secs(1000));
+    let store = open(&options, run).expect("it is reachable");
+    let sender = store.sender();
+    sender.offer(chunk(run, 0, 10));
+    await_that("it is written", || sender.counts() == all_written(10));
+    wire.cut();
+    for number in 1..11 {
+        sender.offer(chunk(run, number, 10));
+    }
+    let end = store.close(&Counts::default(), Duration::from_millis(500));
+    let expected = RowCounts {
+        written: 10,
+        spooled: 0,
+        dropped: 100,
+    };
+    assert_eq!(end, expected);
+    let reason = sender.last_loss().expect("rows were dropped");
+    assert!(reason.contains("refused"), "the store's word: {reason}");
+    sender.offer(chunk(run, 99, 10));
+    assert_eq!(sender.counts().dropped, 110, "nobody takes chunks any more");
+    assert!(folders(&options).is_empty());
+}
