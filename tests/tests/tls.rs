@@ -15,7 +15,7 @@ use pinger::stats::Counts;
 use rcgen::CertifiedKey;
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use store_kit::{Home, PATIENCE, Server, all_written, batch, open, required, wall_ns};
+use store_kit::{Home, PATIENCE, Server, all_written, chunk, open, required, wall_ns};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
@@ -136,7 +136,7 @@ fn write_rows(url: String) {
     let run = wall_ns(Duration::from_secs(100_000));
     let store = open(&options, run).expect("it is reachable");
     for number in 0..3 {
-        store.sender().offer(batch(run, number, 10_000));
+        store.sender().offer(chunk(run, number, 10_000));
     }
     assert_eq!(
         store.close(&Counts::default(), PATIENCE),
