@@ -17,9 +17,10 @@ GRANT SELECT(run, source, destination, sequence, time_due, outcome) ON pinger.re
 GRANT SELECT(run, source, from, reason) ON pinger.gaps TO pinger_writer;
 
 -- `pinger sql`, `pinger export`, `pinger schema status`: reads everything, changes nothing. The
--- system table is for queries/disk.sql.
+-- system tables are for queries/disk.sql.
 CREATE ROLE IF NOT EXISTS pinger_reader;
 GRANT SELECT ON pinger.* TO pinger_reader;
+GRANT SELECT ON system.parts TO pinger_reader;
 GRANT SELECT ON system.parts_columns TO pinger_reader;
 
 -- `pinger schema apply` and `retention`. Materialized views write with the rights of whoever made

@@ -91,8 +91,10 @@ fn each_role_can_do_its_work_and_no_more() {
          VALUES (1, 1, now64(9), 'lost')";
     server.allows("pinger_writer", insert);
     for denied in [
-        "SELECT count() FROM results",
         "SELECT rtt FROM results",
+        "SELECT address FROM results",
+        "SELECT detail FROM gaps",
+        "SELECT count() FROM results_minute",
         "SELECT * FROM results_readable",
         "SELECT * FROM runs",
         "INSERT INTO results (run) VALUES (1)",
