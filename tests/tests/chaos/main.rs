@@ -32,7 +32,7 @@ use round::Verdict;
 
 /// Rounds of the plain test, besides one that is drawn anew each time: together they have every
 /// kind of trouble.
-const FIXED_SEEDS: [u64; 3] = [190, 37, 442];
+const FIXED_SEEDS: [u64; 3] = [14, 0, 25];
 
 /// The sender takes a CPU for itself, so the tests run one after another.
 static MACHINE: Mutex<()> = Mutex::new(());
@@ -112,41 +112,6 @@ fn the_fixed_seeds_have_every_kind_of_trouble() {
     let fixed = kinds(&FIXED_SEEDS.map(Plan::draw));
     let some: Vec<Plan> = (0..1000).map(Plan::draw).collect();
     assert_eq!(fixed, kinds(&some));
-}
-
-#[test]
-fn find() {
-    let all: Vec<Plan> = (0..1000).map(Plan::draw).collect();
-    let want = kinds(&all).len();
-    for a in 0..1000 {
-        let k = kinds(&all[a..a + 1]);
-        if all[a].store != plan::StoreKind::Embedded
-            || !k.contains("KillEngine")
-            || !k.contains("FillDisk")
-        {
-            continue;
-        }
-        for b in 0..900 {
-            if all[b].store == plan::StoreKind::Embedded || kinds(&all[b..b + 1]).len() < 5 {
-                continue;
-            }
-            for c in b..900 {
-                if all[c].store == plan::StoreKind::Embedded {
-                    continue;
-                }
-                if [a, b, c]
-                    .iter()
-                    .any(|i| all[*i].runs.iter().any(|r| r.ends_early))
-                {
-                    continue;
-                }
-                if kinds(&[all[a].clone(), all[b].clone(), all[c].clone()]).len() == want {
-                    println!("{a} {b} {c}\n{:?}\n{:?}\n{:?}", all[a], all[b], all[c]);
-                    return;
-                }
-            }
-        }
-    }
 }
 
 fn seeds() -> Vec<u64> {

@@ -49,7 +49,7 @@ pub(crate) enum Act {
     Stall(u64),
     /// This many requests are answered by 500 and never reach the server.
     Refuse(u64),
-    /// The answers to this many requests are lost, with their connections.
+    /// The answers to this many inserts are lost, with their connections.
     DropAnswers(u64),
     /// A file takes all the space there is.
     FillDisk(u64),
@@ -103,8 +103,7 @@ impl Plan {
         }
     }
 
-    /// A run is killed, and the answers to what tells of its gap are lost, with those to the
-    /// question whether it is there.
+    /// A run is killed, and the answers to the insert that tells of its gap are lost.
     pub(crate) fn doubts_gap() -> Self {
         let run = |early, ending| Run {
             early,
@@ -119,7 +118,7 @@ impl Plan {
             spool: "disk",
             runs: vec![
                 run(None, Ending::Kill),
-                run(Some((0, Act::DropAnswers(6))), Ending::Interrupt),
+                run(Some((0, Act::DropAnswers(20))), Ending::Interrupt),
             ],
         }
     }
