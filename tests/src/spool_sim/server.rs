@@ -222,6 +222,7 @@ impl Server {
 /// The numbers in a statement, in their order.
 fn numbers(statement: &str) -> Vec<i128> {
     let words = statement
+        .replace("toUInt64(uptime())", "")
         .replace("fromUnixTimestamp64Nano", "")
         .replace("toInt8", "");
     let words = words.split(|c: char| !c.is_ascii_digit() && c != '-');
