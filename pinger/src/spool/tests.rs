@@ -410,6 +410,28 @@ fn an_old_doubt_is_asked_about_first() {
 }
 
 #[test]
+fn the_highest_totals_stay_on_disk() {
+    let mut spool = spool(options());
+    let soon = |ns| Now {
+        mono_ns: ns,
+        wall_ns: 0,
+    };
+    spool.put(soon(0), chunk(soon(0), 5, 10));
+    spool.add(soon(0), Table::Gaps, chunk(soon(0), 1, 10).block);
+    spool.put(soon(0), chunk(soon(0), 4, 10));
+    spool.seal(soon(0));
+    while let Some(job) = spool.next(soon(0)) {
+        spool.done(soon(0), job, End::Written);
+    }
+    // The second is the newest, and the first was written to after it.
+    let expected = ["00000001.done", "00000002.done", "store"];
+    assert_eq!(names(&mut spool), expected);
+    let disk = spool.disk_mut().clone();
+    let adopted = Spool::adopt(disk, identity(), options(), None, at(1)).expect("it is ours");
+    assert_eq!(adopted.accounted, Totals { rows: 9, probes: 7 });
+}
+
+#[test]
 fn another_stores_rows_are_left_alone() {
     let mut spool = spool(options());
     sealed(&mut spool, at(1), 5);
