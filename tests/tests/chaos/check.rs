@@ -154,6 +154,10 @@ fn complaints(run: &Ran, stored: &Stored, disk_filled: bool) -> Vec<String> {
         );
         return complaints;
     }
+    if run.report.is_none() && sent == 0 {
+        // Told to stop before it had begun to probe.
+        return complaints;
+    }
     let expected_code = if stored.in_gaps > 0 { 3 } else { 0 };
     let ending = (run.ending, run.code);
     complain(
