@@ -8,7 +8,7 @@ SELECT
     max(r.time_due) AS last
 FROM results AS r
 INNER JOIN (SELECT id, name, address FROM destinations FINAL) AS d ON d.id = r.destination
-WHERE r.time_due > now() - 3600 AND r.outcome IN ('error', 'late', 'duplicate') AND r.rtt IS NOT NULL
+WHERE r.time_due > now() - 3600 AND r.outcome = 'error'
     AND r.address != d.address AND r.hops = 0
 GROUP BY name, answered_by, rtype, rcode
 ORDER BY answers DESC

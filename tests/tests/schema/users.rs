@@ -107,7 +107,10 @@ fn each_role_can_do_its_work_and_no_more() {
         server.refuses("pinger_writer", denied);
     }
 
-    // The reader reads everything.
+    the_reader_reads_everything(&server, insert);
+}
+
+fn the_reader_reads_everything(server: &Server, insert: &str) {
     let rows = "SELECT count() FROM results FORMAT TSV";
     assert_eq!(
         server.allows("pinger_reader", rows),
