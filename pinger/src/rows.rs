@@ -27,7 +27,7 @@ pub struct ResultRow {
     pub lag: u64,
     /// Round trip, nanoseconds; `NULL` where nothing came back. `rtime` is an alias.
     pub rtt: Option<u64>,
-    /// An [`Outcome`](crate::result::Outcome) as its number.
+    /// An [`Outcome`] as its number.
     pub outcome: i8,
     /// Who answered; `::` where nobody did.
     pub address: Ipv6Addr,

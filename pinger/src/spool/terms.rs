@@ -129,7 +129,7 @@ pub struct Tally {
     pub last_ns: i64,
 }
 
-/// One insert to be made; given back by [`Spool::done`].
+/// One insert to be made; given back by [`Spool::done`](super::Spool::done).
 #[derive(Debug)]
 pub struct Job {
     /// Number of the segment.

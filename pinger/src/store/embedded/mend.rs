@@ -1,7 +1,8 @@
-//! Frees tokens that a killed engine took without their rows.
+//! Puts right what a killed engine or a full disk left behind: tokens without their rows, and
+//! databases without a description.
 //!
 //! In: the files of an engine that does not run. Out: deduplication logs in which every token at
-//! the end stands for a part that is there. It never touches rows, nor a log of a running engine.
+//! the end stands for a part that is there. It never touches rows, nor a file of a running engine.
 //!
 //! ClickHouse writes a token into the table's log first and renames the part into its place next
 //! (seen by strace, engine 26.7). Killed in between, it takes the rows sent again under that token
@@ -21,6 +22,27 @@ const ADDED: &str = "1";
 const LOGS: &str = "deduplication_logs";
 
 const HINT: &str = "run as the user who owns the data directory";
+
+/// Removes descriptions of databases that a full disk left empty: with one, the engine does not
+/// start. Without it the database is made anew, and it had no tables yet.
+///
+/// # Errors
+/// When a file cannot be looked at or removed.
+pub(super) fn remove_empty_databases(engine: &Path) -> Result<(), StoreError> {
+    let metadata = engine.join("metadata");
+    if !metadata.exists() {
+        return Ok(());
+    }
+    for name in entries(&metadata)? {
+        let path = metadata.join(&name);
+        let is_empty = name.ends_with(".sql")
+            && fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == 0);
+        if is_empty {
+            fs::remove_file(&path).map_err(StoreError::file("remove", &path, HINT))?;
+        }
+    }
+    Ok(())
+}
 
 /// Looks through all tables below `engine`, ClickHouse's directory; gives the parts whose tokens
 /// were freed.
@@ -200,6 +222,21 @@ mod tests {
         let dropped = "1\t2026_1_1_0\t2026_9\n2\t2026_1_1_0\t2026_9\n";
         check(dropped, &[], 2, &[]);
         check("1\tall_odd\tx\n", &[], 1, &[]);
+    }
+
+    #[test]
+    fn an_empty_description_of_a_database_is_removed() {
+        let folder = std::env::temp_dir().join(format!("pinger-empty-{}", std::process::id()));
+        remove_empty_databases(&folder).unwrap();
+        let metadata = folder.join("metadata");
+        fs::create_dir_all(metadata.join("default")).unwrap();
+        fs::write(metadata.join("pinger.sql"), "").unwrap();
+        fs::write(metadata.join("default.sql"), "ATTACH DATABASE _ UUID 'x'").unwrap();
+        remove_empty_databases(&folder).unwrap();
+        let mut left = entries(&metadata).unwrap();
+        left.sort();
+        assert_eq!(left, ["default", "default.sql"]);
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -44,6 +44,7 @@ impl Plan {
     /// When the data directory cannot be written or mended.
     pub(super) fn command(&self, lock: &DirLock) -> Result<Command, StoreError> {
         let files = self.prepare()?;
+        mend::remove_empty_databases(&files.data)?;
         mend::free_burnt_tokens(&files.data)?;
         let log = open_log(&files.log)?;
         // Not our path: an upgrade may have replaced the file while we run.
