@@ -331,10 +331,11 @@ fn help_names_the_limits_and_defaults_of_the_code() {
         range(&value::BATCH),
         format!("[default: {}]", value::DATA_DIR_DEFAULT),
         format!(
-            "wait, {} to {} [default: {}]",
+            "wait, {} to {} [default: {}, in memory {}]",
             show_bytes(*spool::SPOOL_BYTES.start()),
             show_bytes(*spool::SPOOL_BYTES.end()),
-            show_bytes(spool::SPOOL_BYTES_DEFAULT)
+            show_bytes(spool::SPOOL_BYTES_DEFAULT),
+            show_bytes(spool::SPOOL_BYTES_MEMORY)
         ),
         format!(
             "{} [default: {}]",
