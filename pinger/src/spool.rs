@@ -85,6 +85,8 @@ pub struct Spool<D> {
     segments: BTreeMap<u64, Segment>,
     /// Those of them that were sent and are to be sent again, or are out.
     tried: BTreeSet<u64>,
+    /// Segments put aside since the store accepted results last.
+    refused_in_a_row: u32,
     /// Those of them that the server refused for good, and its words, until they are put aside.
     unwanted: BTreeMap<u64, String>,
     /// Segments that the store has, whose files are there still, with name and length.
@@ -191,6 +193,7 @@ impl<D: Disk> Spool<D> {
             closing: Vec::new(),
             segments: BTreeMap::new(),
             tried: BTreeSet::new(),
+            refused_in_a_row: 0,
             unwanted: BTreeMap::new(),
             written_files: BTreeMap::new(),
             most: (Totals::default(), 0),

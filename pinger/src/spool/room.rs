@@ -400,6 +400,7 @@ impl<D: Disk> Spool<D> {
             };
             let table = segment.table;
             let loss = Loss {
+                // What is wrong with the rows now was wrong with them at an earlier, doubtful try.
                 size: segment.is_size_known.then_some(segment.results()),
                 from_ns: segment.from_ns,
                 until_ns: segment.until_ns,

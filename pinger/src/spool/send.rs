@@ -14,9 +14,20 @@ pub const BACKOFF_MIN_NS: u64 = 100_000_000;
 /// The longest wait: a server that is back is used within this.
 pub const BACKOFF_MAX_NS: u64 = 5_000_000_000;
 
-/// Segments that are out, or were and must go again, at most; others wait untouched, so that
-/// limits may still take them.
+/// Segments that are out, or were and must go again, at most: of results, and of other tables.
+/// Others wait untouched, so that limits may still take them.
 pub const TRIED_MAX: usize = 2;
+
+/// A segment that was tried so often makes room for others to be tried: the trouble may be its
+/// own. That is after more than a minute.
+const TRIES_SLOW: u32 = 20;
+
+/// The most that make room.
+const SLOW_MAX: usize = 8;
+
+/// Segments that are put aside in a row, without one accepted between them, until the server is
+/// asked again and again as for any other trouble: then it is not the rows that are wrong.
+const REFUSED_MAX: u32 = 8;
 
 /// Tokens that a segment has at most. Each but the last takes a crash of the server at its worst
 /// moment; rows that are still not to be seen were deleted there, by retention for example.
@@ -36,13 +47,32 @@ impl<D: Disk> Spool<D> {
             .copied()
             .filter(|number| self.segments.get(number).is_some_and(is_ready));
         let mut numbers: Vec<u64> = again.collect();
-        if self.tried.len() < TRIED_MAX {
-            let fresh = self.segments.iter().find(|(_, segment)| {
-                segment.state == State::Whole && is_ready(segment) && self.is_sendable(segment)
-            });
-            numbers.extend(fresh.map(|(number, _)| *number));
+        for is_results in [true, false] {
+            if self.may_try_more(is_results) {
+                let fresh = self.segments.iter().find(|(_, segment)| {
+                    segment.state == State::Whole
+                        && (segment.table == Table::Incoming) == is_results
+                        && is_ready(segment)
+                        && self.is_sendable(segment)
+                });
+                numbers.extend(fresh.map(|(number, _)| *number));
+            }
         }
+        numbers.sort_unstable();
         numbers.into_iter().find_map(|number| self.job(now, number))
+    }
+
+    /// Whether another segment of results, or of other tables, may be tried.
+    fn may_try_more(&self, is_results: bool) -> bool {
+        let tried = self
+            .tried
+            .iter()
+            .filter_map(|number| self.segments.get(number));
+        let tries = tried
+            .filter(|segment| (segment.table == Table::Incoming) == is_results)
+            .map(|segment| segment.attempts);
+        let (slow, fresh): (Vec<u32>, Vec<u32>) = tries.partition(|tries| *tries >= TRIES_SLOW);
+        fresh.len() + slow.len().saturating_sub(SLOW_MAX) < TRIED_MAX
     }
 
     /// Whether nothing must happen first: what a gap tells of must have happened, or a crash could
@@ -232,9 +262,10 @@ impl<D: Disk> Spool<D> {
             }
             End::Refused(words) => {
                 segment.refusals += 1;
-                if segment.refusals < REFUSALS {
+                if segment.refusals < REFUSALS || self.refused_in_a_row >= REFUSED_MAX {
                     return self.back_off(now, number);
                 }
+                self.refused_in_a_row += 1;
                 self.tried.remove(&number);
                 // What it says is not one line always; the gap's detail is.
                 let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -247,6 +278,9 @@ impl<D: Disk> Spool<D> {
     fn written(&mut self, now: Now, number: u64) {
         self.tried.remove(&number);
         if let Some(segment) = self.segments.remove(&number) {
+            if segment.table == Table::Incoming {
+                self.refused_in_a_row = 0;
+            }
             self.written += segment.results().rows;
             self.written_files
                 .insert(number, (segment.state, segment.bytes));

@@ -181,14 +181,65 @@ fn few_are_tried_while_the_store_is_away() {
     for _ in 0..5 {
         sealed(&mut spool, at(1), 1);
     }
-    for second in 1..100 {
+    let tried = |spool: &mut Spool<MemoryDisk>| {
+        let names = names(spool);
+        names.iter().filter(|name| name.ends_with(".try")).count()
+    };
+    let mut until = |second, spool: &mut Spool<MemoryDisk>| {
+        for second in 1..second {
+            while let Some(job) = spool.next(at(second)) {
+                spool.done(at(second), job, End::Retry("away".to_owned()));
+            }
+        }
+    };
+    until(60, &mut spool);
+    assert_eq!(tried(&mut spool), TRIED_MAX);
+    // What fails for so long may be at fault itself: others get their turn.
+    until(200, &mut spool);
+    assert!(tried(&mut spool) > TRIED_MAX);
+}
+
+#[test]
+fn small_tables_do_not_keep_results_waiting() {
+    let mut spool = spool(options());
+    for table in [Table::Sources, Table::Runs, Table::Destinations] {
+        let block = chunk(at(1), 1, 10).block;
+        spool.add(at(1), table, block);
+    }
+    sealed(&mut spool, at(1), 5);
+    let mut jobs = Vec::new();
+    while let Some(job) = spool.next(at(1)) {
+        jobs.push(job.table);
+        spool.done(at(1), job, End::Retry("no right to insert".to_owned()));
+    }
+    assert!(jobs.contains(&Table::Incoming), "{jobs:?}");
+}
+
+#[test]
+fn a_server_that_refuses_everything_is_waited_for() {
+    let mut spool = spool(options());
+    for _ in 0..20 {
+        sealed(&mut spool, at(1), 5);
+    }
+    for second in 1..300 {
         while let Some(job) = spool.next(at(second)) {
-            spool.done(at(second), job, End::Retry("away".to_owned()));
+            let end = match job.table {
+                Table::Incoming => End::Refused("a constraint".to_owned()),
+                _ => End::Written,
+            };
+            spool.done(at(second), job, end);
         }
     }
-    let tried = names(&mut spool);
-    let tried = tried.iter().filter(|name| name.ends_with(".try"));
-    assert_eq!(tried.count(), TRIED_MAX);
+    assert_eq!(spool.counts().dropped, 8 * 5);
+    // Somebody has mended it.
+    let mut second = 300;
+    while spool.counts().spooled > 0 && second < 400 {
+        while let Some(job) = spool.next(at(second)) {
+            spool.done(at(second), job, End::Written);
+        }
+        second += 1;
+    }
+    assert_eq!((spool.counts().written, spool.counts().dropped), (60, 40));
 }
 
 /// The words of all gaps that wait to be sent, as the files have them.
