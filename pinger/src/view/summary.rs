@@ -243,7 +243,10 @@ pub(super) fn write_drops(out: &mut impl Write, summary: &Summary) -> io::Result
         ),
         (
             spooled,
-            format!("the store has not acknowledged {} yet", results(spooled)),
+            format!(
+                "{} wait on disk for the store; the next run sends them",
+                results(spooled)
+            ),
         ),
         (
             forged,
