@@ -102,6 +102,7 @@ impl Settings<'_> {
             // Writing to a string cannot fail.
             let _ = writeln!(xml, "<{name}>{value}</{name}>");
         }
+        xml.push_str(MERGE_TREE);
         let memory = self.memory_bytes;
         let _ = writeln!(
             xml,
@@ -132,6 +133,10 @@ const LIMITS: [(&str, u64); 14] = [
     ("mark_cache_size", 64 << 20),
     ("uncompressed_cache_size", 0),
 ];
+
+/// What is acknowledged is on disk: the spool deletes its own copy then.
+const MERGE_TREE: &str = "<merge_tree><fsync_after_insert>1</fsync_after_insert>\
+    <fsync_part_directory>1</fsync_part_directory></merge_tree>\n";
 
 /// The users file.
 pub(super) fn users(password: &str) -> String {
