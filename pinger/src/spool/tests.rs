@@ -185,7 +185,7 @@ fn few_are_tried_while_the_store_is_away() {
         let names = names(spool);
         names.iter().filter(|name| name.ends_with(".try")).count()
     };
-    let mut until = |second, spool: &mut Spool<MemoryDisk>| {
+    let until = |second, spool: &mut Spool<MemoryDisk>| {
         for second in 1..second {
             while let Some(job) = spool.next(at(second)) {
                 spool.done(at(second), job, End::Retry("away".to_owned()));
