@@ -223,8 +223,7 @@ impl<D: Disk> Spool<D> {
             .looked_ns
             .is_none_or(|looked_ns| now.mono_ns >= looked_ns + LOOK_NS);
         if is_time {
-            self.looked_ns = Some(now.mono_ns);
-            self.room_bytes = self.disk.room();
+            self.look(now);
         }
         self.finish_closing(now);
         self.write_small_tables(now);

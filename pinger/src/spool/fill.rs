@@ -140,7 +140,15 @@ impl<D: Disk> Spool<D> {
             if let Err(error) = self.clean() {
                 return self.fail(now, &error);
             }
+            if !self.has_room(needed) {
+                // Somebody may have made room on the disk since.
+                self.look(now);
+            }
             if !self.has_room(needed) && !self.make_room(now, needed) {
+                if self.is_within_size(needed) {
+                    // The disk is short, which may pass: they wait in memory for a while.
+                    return self.fail(now, &nearly_full());
+                }
                 self.drop_waiting(now, 0, TOO_LARGE);
                 continue;
             }
@@ -392,6 +400,13 @@ impl<D: Disk> Spool<D> {
         let bytes = bytes.len() as u64;
         self.keep(number, Segment { bytes, ..segment }, header.totals);
         Ok(())
+    }
+}
+
+fn nearly_full() -> DiskError {
+    DiskError {
+        is_full: true,
+        words: "the disk is nearly full".to_owned(),
     }
 }
 

@@ -126,9 +126,19 @@ impl<D: Disk> Spool<D> {
     }
 
     pub(super) fn has_room(&self, needed: u64) -> bool {
+        self.is_within_size(needed) && self.room_bytes.is_none_or(|room| needed <= room)
+    }
+
+    /// Whether the spool's own limit allows for so many bytes more.
+    pub(super) fn is_within_size(&self, needed: u64) -> bool {
         let used = self.bytes().saturating_add(self.bytes_elsewhere);
         used.saturating_add(needed) <= self.options.bytes_max
-            && self.room_bytes.is_none_or(|room| needed <= room)
+    }
+
+    /// Looks how much room the disk has.
+    pub(super) fn look(&mut self, now: Now) {
+        self.looked_ns = Some(now.mono_ns);
+        self.room_bytes = self.disk.room();
     }
 
     /// Whether a chunk would go over the limits.
