@@ -331,7 +331,10 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    /// Half of the disks that are limited know it.
     fn room(&mut self) -> Option<u64> {
-        None
+        let capacity = self.host.borrow().faults.capacity;
+        let is_known = capacity != u64::MAX && capacity.is_multiple_of(2);
+        is_known.then(|| capacity.saturating_sub(self.folder.borrow().bytes()))
     }
 }
