@@ -87,7 +87,7 @@ pub struct Spool<D> {
     tried: BTreeSet<u64>,
     /// Segments put aside since the store accepted results last.
     refused_in_a_row: u32,
-    /// Those of them that the server refused for good, and its words, until they are put aside.
+    /// Segments that the server refused for good, and its words, until they are put aside.
     unwanted: BTreeMap<u64, String>,
     /// Segments that the store has, whose files are there still, with name and length.
     written_files: BTreeMap<u64, (State, u64)>,

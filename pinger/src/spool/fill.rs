@@ -140,11 +140,7 @@ impl<D: Disk> Spool<D> {
             if let Err(error) = self.clean() {
                 return self.fail(now, &error);
             }
-            if !self.has_room(needed) {
-                // Somebody may have made room on the disk since.
-                self.look(now);
-            }
-            if !self.has_room(needed) && !self.make_room(now, needed) {
+            if !self.has_room_after_a_look(now, needed) && !self.make_room(now, needed) {
                 if self.is_within_size(needed) {
                     // The disk is short, which may pass: they wait in memory for a while.
                     return self.fail(now, &nearly_full());

@@ -142,8 +142,17 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Whether a chunk would go over the limits.
-    pub fn lacks_room(&self, chunk: &Chunk) -> bool {
-        !self.has_room(room_for(chunk))
+    pub fn lacks_room(&mut self, now: Now, chunk: &Chunk) -> bool {
+        !self.has_room_after_a_look(now, room_for(chunk))
+    }
+
+    /// The same as [`Spool::has_room`], but what is thought of the disk may be old: somebody may
+    /// have made room since.
+    pub(super) fn has_room_after_a_look(&mut self, now: Now, needed: u64) -> bool {
+        if !self.has_room(needed) {
+            self.look(now);
+        }
+        self.has_room(needed)
     }
 
     /// Gives up the oldest segments that were never sent, for this spool or for a newer one that

@@ -358,12 +358,12 @@ fn an_older_spool_gives_way_to_a_newer_one() {
     });
     new.set_bytes_elsewhere(held);
     let chunk = chunk(at(2), 10, 100);
-    assert!(new.lacks_room(&chunk));
+    assert!(new.lacks_room(at(2), &chunk));
     assert!(old.give_way(at(2), &chunk));
     // The smallest part that is enough: one segment of five.
     assert_eq!(old.counts().dropped, 1000);
     new.set_bytes_elsewhere(old.counts().bytes);
-    assert!(!new.lacks_room(&chunk));
+    assert!(!new.lacks_room(at(2), &chunk));
     let mut newest = spool(Options {
         drop: DropPolicy::Newest,
         ..options()

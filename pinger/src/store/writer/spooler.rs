@@ -154,7 +154,7 @@ impl Spooler {
 
     /// What earlier runs left is older than anything of this one, and goes first.
     fn make_way(&mut self, chunk: &Chunk) {
-        while self.own.spool.lacks_room(chunk) {
+        while self.own.spool.lacks_room(now(), chunk) {
             let mut left = self.left.iter_mut();
             if !left.any(|line| line.spool.give_way(now(), chunk)) {
                 return;
