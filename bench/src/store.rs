@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use pinger::config::{SpoolOptions, SpoolPlace, SpoolSync};
+use pinger::config::{SpoolOptions, SpoolPlace, SyncPolicy};
 
 use crate::bench::Bench;
 use crate::database::{Database, wall_ns};
@@ -21,18 +21,18 @@ const SOURCE: u32 = 1;
 const RUNS_MAX: u32 = 3;
 
 /// Where rows wait until the store has them: what a case is called, and how the spool is set.
-const SPOOLS: [(&str, SpoolPlace, SpoolSync); 4] = [
-    ("spool in memory", SpoolPlace::Memory, SpoolSync::Never),
+const SPOOLS: [(&str, SpoolPlace, SyncPolicy); 4] = [
+    ("spool in memory", SpoolPlace::Memory, SyncPolicy::Never),
     (
         "spool on disk, fsync never",
         SpoolPlace::Disk,
-        SpoolSync::Never,
+        SyncPolicy::Never,
     ),
-    (DURABLE, SpoolPlace::Disk, SpoolSync::Batch),
+    (DURABLE, SpoolPlace::Disk, SyncPolicy::Batch),
     (
         "spool on disk, fsync each chunk",
         SpoolPlace::Disk,
-        SpoolSync::Chunk,
+        SyncPolicy::Chunk,
     ),
 ];
 /// Rows a second that the writer should see into the store on two CPUs: with the spool in memory,
@@ -76,7 +76,7 @@ pub(crate) fn table() -> Table {
     }
 }
 
-fn spool(place: SpoolPlace, sync: SpoolSync) -> SpoolOptions {
+fn spool(place: SpoolPlace, sync: SyncPolicy) -> SpoolOptions {
     SpoolOptions {
         place,
         sync,

@@ -18,8 +18,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{
-    Asked, Family, Format, ProbeSettings, Settings, SpoolDrop, SpoolPlace, SpoolSync, StoreChoice,
-    spool, value,
+    Asked, DropPolicy, Family, Format, ProbeSettings, Settings, SpoolPlace, StoreChoice,
+    SyncPolicy, spool, value,
 };
 use crate::destination::{self, ProtocolName, Written};
 use crate::mistake::Mistake;
@@ -234,12 +234,12 @@ pub struct SpoolArgs {
     /// What goes when that is too much, oldest or newest; each loss is written down in the table
     /// of gaps [default: oldest]
     #[arg(long, value_name = "WHICH", value_parser = spool::drop)]
-    pub spool_drop: Option<SpoolDrop>,
+    pub spool_drop: Option<DropPolicy>,
     /// When results are forced to the disk; chunk: 40 times a second; batch: before they are sent;
     /// never: by the kernel alone, so that they survive a crash of pinger, not of this host
     /// [default: batch]
     #[arg(long, value_name = "WHEN", value_parser = spool::sync)]
-    pub spool_sync: Option<SpoolSync>,
+    pub spool_sync: Option<SyncPolicy>,
 }
 
 /// `pinger run`: what few need.

@@ -35,7 +35,7 @@ pub use file::settings_of_file;
 pub use lines::destinations_of_list;
 pub use moment::Moment;
 pub(crate) use moment::moment;
-pub use spool::{SpoolDrop, SpoolOptions, SpoolPlace, SpoolSync};
+pub use spool::{DropPolicy, SpoolOptions, SpoolPlace, SyncPolicy};
 
 /// Where results go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,8 +244,8 @@ pub struct Settings {
     pub spool_place: Option<SpoolPlace>,
     pub spool_bytes_max: Option<u64>,
     pub spool_age_max_ns: Option<u64>,
-    pub spool_drop: Option<SpoolDrop>,
-    pub spool_sync: Option<SpoolSync>,
+    pub spool_drop: Option<DropPolicy>,
+    pub spool_sync: Option<SyncPolicy>,
     pub format: Option<Format>,
     pub picture: Option<PathBuf>,
     pub kernel_log: Option<bool>,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pinger::config::{SpoolDrop, SpoolOptions, SpoolPlace, StoreChoice, StoreOptions};
+use pinger::config::{DropPolicy, SpoolOptions, SpoolPlace, StoreChoice, StoreOptions};
 use pinger::stats::{Counts, RowCounts};
 use pinger::store::Store;
 use pinger::wire::tally::Tally;
@@ -442,7 +442,7 @@ impl Drop for Stub {
 
 #[test]
 fn a_full_spool_drops_what_it_is_told_to_and_says_so() {
-    for drop in [SpoolDrop::Oldest, SpoolDrop::Newest] {
+    for drop in [DropPolicy::Oldest, DropPolicy::Newest] {
         let server = Server::start();
         let mut wire = Wire::to(server.port);
         pinger::store::apply_schema(&server.boss()).expect("boss may");
@@ -475,7 +475,7 @@ fn a_full_spool_drops_what_it_is_told_to_and_says_so() {
         // Nothing tells of the first: those that were tried may be in the store.
         let last = server.sql("SELECT max(sequence) FROM results FORMAT TSV");
         let is_there = last == format!("{}\n", number * 10_000 - 1);
-        assert_eq!(is_there, drop == SpoolDrop::Oldest, "{drop:?}: {last}");
+        assert_eq!(is_there, drop == DropPolicy::Oldest, "{drop:?}: {last}");
     }
 }
 

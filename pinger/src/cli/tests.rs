@@ -61,8 +61,8 @@ fn every_option_of_run_arrives() {
         place: SpoolPlace::Memory,
         bytes_max: 2_000_000_000,
         age_max_ns: 3_600_000_000_000,
-        drop: SpoolDrop::Newest,
-        sync: SpoolSync::Never,
+        drop: DropPolicy::Newest,
+        sync: SyncPolicy::Never,
     };
     assert_eq!(found.store.spool, spool);
     assert_eq!(

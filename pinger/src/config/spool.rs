@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use super::bytes::{self, NotBytes};
 use super::value::{choice, time};
 use crate::mistake::Mistake;
+pub use crate::spool::{DropPolicy, SyncPolicy};
 
 /// Bytes that may wait when nobody says: days of a thousand probes a second.
 pub const SPOOL_BYTES_DEFAULT: u64 = 10 << 30;
@@ -31,9 +32,9 @@ pub struct SpoolOptions {
     /// The longest that results wait, nanoseconds.
     pub age_max_ns: u64,
     /// What is dropped when it is full.
-    pub drop: SpoolDrop,
+    pub drop: DropPolicy,
     /// When the disk must have them.
-    pub sync: SpoolSync,
+    pub sync: SyncPolicy,
 }
 
 impl Default for SpoolOptions {
@@ -42,8 +43,8 @@ impl Default for SpoolOptions {
             place: SpoolPlace::Disk,
             bytes_max: SPOOL_BYTES_DEFAULT,
             age_max_ns: SPOOL_AGE_DEFAULT_NS,
-            drop: SpoolDrop::Oldest,
-            sync: SpoolSync::Batch,
+            drop: DropPolicy::Oldest,
+            sync: SyncPolicy::Batch,
         }
     }
 }
@@ -67,26 +68,6 @@ impl SpoolPlace {
     }
 }
 
-/// What is dropped when the spool is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpoolDrop {
-    /// What has waited longest.
-    Oldest,
-    /// What comes.
-    Newest,
-}
-
-/// When results are forced to the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpoolSync {
-    /// Each time some are written: they survive the host's crash from then on.
-    Chunk,
-    /// When a batch is complete, before it is sent.
-    Batch,
-    /// When the kernel likes: they survive a crash of pinger, not one of the host.
-    Never,
-}
-
 /// Where results wait.
 pub(crate) fn place(text: &str) -> Result<SpoolPlace, Mistake> {
     match text {
@@ -97,20 +78,20 @@ pub(crate) fn place(text: &str) -> Result<SpoolPlace, Mistake> {
 }
 
 /// What is dropped when the spool is full.
-pub(crate) fn drop(text: &str) -> Result<SpoolDrop, Mistake> {
+pub(crate) fn drop(text: &str) -> Result<DropPolicy, Mistake> {
     match text {
-        "oldest" => Ok(SpoolDrop::Oldest),
-        "newest" => Ok(SpoolDrop::Newest),
+        "oldest" => Ok(DropPolicy::Oldest),
+        "newest" => Ok(DropPolicy::Newest),
         _ => Err(choice(text, &["oldest", "newest"], "")),
     }
 }
 
 /// When results are forced to the disk.
-pub(crate) fn sync(text: &str) -> Result<SpoolSync, Mistake> {
+pub(crate) fn sync(text: &str) -> Result<SyncPolicy, Mistake> {
     match text {
-        "chunk" => Ok(SpoolSync::Chunk),
-        "batch" => Ok(SpoolSync::Batch),
-        "never" => Ok(SpoolSync::Never),
+        "chunk" => Ok(SyncPolicy::Chunk),
+        "batch" => Ok(SyncPolicy::Batch),
+        "never" => Ok(SyncPolicy::Never),
         _ => Err(choice(text, &["chunk", "batch", "never"], "")),
     }
 }
@@ -167,8 +148,8 @@ mod tests {
     #[test]
     fn choices() {
         assert_eq!(place("memory"), Ok(SpoolPlace::Memory));
-        assert_eq!(drop("newest"), Ok(SpoolDrop::Newest));
-        assert_eq!(sync("never"), Ok(SpoolSync::Never));
+        assert_eq!(drop("newest"), Ok(DropPolicy::Newest));
+        assert_eq!(sync("never"), Ok(SyncPolicy::Never));
         refused(
             place("dsk"),
             "\"dsk\"",

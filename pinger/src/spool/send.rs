@@ -118,7 +118,7 @@ impl<D: Disk> Spool<D> {
         content.truncate(length);
         let segment = self.segments.get_mut(&number)?;
         segment.is_out = true;
-        let (attempt, generation) = (segment.attempts, segment.generation);
+        let generation = segment.generation;
         segment.attempts += 1;
         let (table, rows, until_ns) = (segment.table, segment.size.rows, segment.until_ns);
         let doubt_ns = segment.doubt_ns;
@@ -132,12 +132,10 @@ impl<D: Disk> Spool<D> {
             number,
             table,
             token: self.token(number, generation),
-            attempt,
             is_once_more: generation > 1,
             rows,
             until_ns,
             body: content,
-            is_doubtful: doubt_ns.is_some(),
             ask_first: question.is_some() && doubt_ns.is_some_and(is_old),
             question,
             markers: contents.markers,

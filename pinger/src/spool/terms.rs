@@ -138,8 +138,6 @@ pub struct Job {
     pub table: Table,
     /// Names this content and no other, for ever.
     pub token: String,
-    /// How often it was given out before.
-    pub attempt: u32,
     /// Whether the server has taken it under another token and has not got its rows. Of
     /// [`Table::Incoming`] it must then go into `results` alone.
     pub is_once_more: bool,
@@ -149,17 +147,15 @@ pub struct Job {
     pub until_ns: i64,
     /// Blocks in ClickHouse's compressed Native format: the body of the request.
     pub body: Vec<u8>,
-    /// Whether an earlier insert may have reached the server. If so, and it acknowledges this one,
-    /// ask the `question`. If it counts no row, and the server was killed since the earlier insert,
-    /// that is [`End::Missing`].
-    pub is_doubtful: bool,
+    /// If an earlier insert may have reached the server: the statement that gives on how many days
+    /// the server has rows of this job's markers, and for how many seconds the server has run. To
+    /// be asked when this insert is acknowledged: if there is no row, and the server was killed
+    /// since the earlier insert, that is [`End::Missing`]. Rows of [`Table::is_replacing`] may come
+    /// twice, so nobody needs to ask.
+    pub question: Option<String>,
     /// Whether the server may have forgotten the token of that insert. Then ask the `question`
     /// first: if it counts a row of each day, that is [`End::Written`] and nothing must be inserted.
     pub ask_first: bool,
-    /// If it is doubtful, the statement that gives on how many days the server has rows of this
-    /// job's markers, and for how many seconds the server has run. Rows of
-    /// [`Table::is_replacing`] are never doubtful: they may come twice, so they do.
-    pub question: Option<String>,
     /// The first row of each day; empty for tables other than [`Table::Incoming`].
     pub markers: Vec<Marker>,
 }

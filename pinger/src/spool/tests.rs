@@ -80,12 +80,9 @@ fn a_row_goes_its_way() {
     assert_eq!(names(&mut spool), ["00000001.seg", "store"]);
     let job = spool.next(at(1)).expect("a job");
     assert_eq!(names(&mut spool), ["00000001.try", "store"]);
-    assert_eq!(
-        (job.token.as_str(), job.rows, job.attempt),
-        ("7-12-1", 10, 0)
-    );
+    assert_eq!((job.token.as_str(), job.rows), ("7-12-1", 10));
     assert_eq!(job.body, chunk(at(1), 10, 100).block.bytes);
-    assert_eq!((job.is_doubtful, job.markers.len()), (false, 1));
+    assert_eq!((job.question.is_some(), job.markers.len()), (false, 1));
     assert!(spool.next(at(1)).is_none());
     spool.done(at(1), job, End::Written);
     // The newest stays, for its number and totals.
@@ -151,8 +148,7 @@ fn what_fails_is_sent_again_under_its_token_and_later_each_time() {
     let mut backoff_ns = BACKOFF_MIN_NS;
     for attempt in 0..12 {
         let job = spool.next(now).expect("its time has come");
-        assert_eq!((job.token.as_str(), job.attempt), ("7-12-1", attempt));
-        assert_eq!(job.is_doubtful, attempt > 0);
+        assert_eq!(job.token, "7-12-1");
         assert_eq!(job.question.is_some(), attempt > 0);
         assert!(!job.ask_first);
         spool.done(now, job, ends[attempt as usize % 3]("why".to_owned()));
@@ -436,7 +432,7 @@ fn a_killed_run_is_taken_over() {
     let mut doubtful = Vec::new();
     while let Some(job) = adopted.next(at(10)) {
         assert!(!job.ask_first);
-        doubtful.push((job.number, job.is_doubtful));
+        doubtful.push((job.number, job.question.is_some()));
         adopted.done(at(10), job, End::Written);
     }
     assert_eq!(doubtful, [(1, true), (2, false), (3, false)]);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{
-    Family, ProbeSettings, SpoolDrop, SpoolPlace, SpoolSync, Text, destinations_of_list,
+    DropPolicy, Family, ProbeSettings, SpoolPlace, SyncPolicy, Text, destinations_of_list,
     settings_of_file, show_duration,
 };
 use crate::destination::{self, ProtocolName};
@@ -85,8 +85,8 @@ fn silence_means_the_defaults() {
                 place: SpoolPlace::Disk,
                 bytes_max: 10 << 30,
                 age_max_ns: 7 * 86_400_000_000_000,
-                drop: SpoolDrop::Oldest,
-                sync: SpoolSync::Batch,
+                drop: DropPolicy::Oldest,
+                sync: SyncPolicy::Batch,
             },
         },
         format: Format::Plain,
@@ -188,8 +188,8 @@ fn every_setting_of_the_file_arrives() {
             place: SpoolPlace::Memory,
             bytes_max: 500_000_000,
             age_max_ns: 7_200_000_000_000,
-            drop: SpoolDrop::Newest,
-            sync: SpoolSync::Chunk,
+            drop: DropPolicy::Newest,
+            sync: SyncPolicy::Chunk,
         },
     };
     assert_eq!(options.store, store);

@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use crate::config::{SpoolDrop, SpoolOptions, SpoolPlace, SpoolSync};
-use crate::spool::{
-    Disk, DropPolicy, Identity, MemoryDisk, Now, Options, Spool, SpoolError, SyncPolicy,
-};
+use crate::config::{SpoolOptions, SpoolPlace};
+use crate::spool::{Disk, Identity, MemoryDisk, Now, Options, Spool, SpoolError};
 use crate::store::StoreError;
 use crate::store::disk::{Held, Place, RunKey};
 use crate::wire::tally::Tally;
@@ -149,15 +147,8 @@ fn limits(options: &SpoolOptions) -> Options {
     Options {
         bytes_max: options.bytes_max,
         age_max_ns: i64::try_from(options.age_max_ns).unwrap_or(i64::MAX),
-        drop: match options.drop {
-            SpoolDrop::Oldest => DropPolicy::Oldest,
-            SpoolDrop::Newest => DropPolicy::Newest,
-        },
-        sync: match options.sync {
-            SpoolSync::Chunk => SyncPolicy::Chunk,
-            SpoolSync::Batch => SyncPolicy::Batch,
-            SpoolSync::Never => SyncPolicy::Never,
-        },
+        drop: options.drop,
+        sync: options.sync,
     }
 }
 
