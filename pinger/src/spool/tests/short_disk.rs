@@ -1,0 +1,78 @@
+//! A disk that runs short of room, as one that other programs fill does.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::*;
+
+/// Memory that says how much room it has.
+#[derive(Debug)]
+struct Short {
+    files: MemoryDisk,
+    room_bytes: Rc<Cell<u64>>,
+}
+
+impl Disk for Short {
+    fn list(&mut self) -> Result<Vec<Entry>, DiskError> {
+        self.files.list()
+    }
+
+    fn read(&mut self, name: &str, from: u64, bytes: u64) -> Result<Vec<u8>, DiskError> {
+        self.files.read(name, from, bytes)
+    }
+
+    fn create(&mut self, name: &str) -> Result<(), DiskError> {
+        self.files.create(name)
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        self.files.append(name, bytes)
+    }
+
+    fn truncate(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+        self.files.truncate(name, bytes)
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), DiskError> {
+        self.files.sync(name)
+    }
+
+    fn sync_folder(&mut self) -> Result<(), DiskError> {
+        self.files.sync_folder()
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.files.rename(from, to)
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), DiskError> {
+        self.files.remove(name)
+    }
+
+    fn room(&mut self) -> Option<u64> {
+        Some(self.room_bytes.get())
+    }
+}
+
+#[test]
+fn a_short_disk_is_waited_for_and_looked_at_again() {
+    let room_bytes = Rc::new(Cell::new(0));
+    let disk = Short {
+        files: MemoryDisk::new(),
+        room_bytes: Rc::clone(&room_bytes),
+    };
+    let mut spool = Spool::create(disk, identity(), options()).expect("it has room for that");
+    spool.tick(at(1));
+    let first = chunk(at(1), 5, 100);
+    assert!(spool.lacks_room(at(1), &first));
+    spool.put(at(1), first);
+    assert_eq!((spool.unwritten(), spool.counts().dropped), (5, 0));
+
+    // Somebody makes room: it is seen with the next chunk, whenever the disk was looked at last.
+    room_bytes.set(1 << 20);
+    let second = chunk(at(1), 7, 100);
+    assert!(!spool.lacks_room(at(1), &second));
+    spool.put(at(1), second);
+    assert_eq!((spool.unwritten(), spool.counts().dropped), (0, 0));
+    assert_eq!(spool.audit(), 12);
+}
