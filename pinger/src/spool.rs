@@ -35,6 +35,8 @@ mod room;
 mod send;
 mod doubt;
 mod adopt;
+pub mod look;
+pub mod again;
 
 pub use disk::{Disk, DiskError, Entry};
 pub use doubt::DOUBT_FRESH_NS;

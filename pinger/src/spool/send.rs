@@ -31,7 +31,7 @@ const REFUSED_MAX: u32 = 8;
 
 /// Tokens that a segment has at most. Each but the last takes a crash of the server at its worst
 /// moment; rows that are still not to be seen were deleted there, by retention for example.
-const GENERATIONS_MAX: u32 = 8;
+pub(super) const GENERATIONS_MAX: u32 = 8;
 
 /// How often the server must say that rows are wrong before it is believed.
 const REFUSALS: u32 = 2;
@@ -88,11 +88,7 @@ impl<D: Disk> Spool<D> {
     }
 
     pub(super) fn token(&self, number: u64, generation: u32) -> String {
-        let (source, run) = (self.identity.source, self.identity.run);
-        match generation {
-            1 => format!("{source}-{run}-{number}"),
-            _ => format!("{source}-{run}-{number}-{generation}"),
-        }
+        self.identity.token(number, generation)
     }
 
     fn job(&mut self, now: Now, number: u64) -> Option<Job> {

@@ -26,6 +26,18 @@ pub struct Identity {
     pub store: String,
 }
 
+impl Identity {
+    /// The token of segment `number`; there is another generation of it for each time that the
+    /// server remembered one without the rows.
+    pub(super) fn token(&self, number: u64, generation: u32) -> String {
+        let Self { source, run, .. } = self;
+        match generation {
+            1 => format!("{source}-{run}-{number}"),
+            _ => format!("{source}-{run}-{number}-{generation}"),
+        }
+    }
+}
+
 /// What goes when the spool is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DropPolicy {
@@ -77,7 +89,7 @@ pub struct Chunk {
     pub until_ns: i64,
 }
 
-const DAY_NS: i64 = 86_400 * 1_000_000_000;
+pub(super) const DAY_NS: i64 = 86_400 * 1_000_000_000;
 
 impl Chunk {
     /// Encodes and compresses rows.

@@ -2,6 +2,7 @@ use super::*;
 use crate::native::{Block, checksum};
 use proptest::prelude::*;
 
+mod refused;
 mod short_disk;
 
 const SECOND_NS: u64 = 1_000_000_000;
