@@ -7,6 +7,7 @@
 mod export;
 mod help;
 mod schema;
+mod spooled;
 mod trace;
 mod words;
 
@@ -26,6 +27,7 @@ use crate::mistake::Mistake;
 
 pub use export::ExportArgs;
 pub use schema::{PrintArgs, RetentionArgs, SchemaAction};
+pub use spooled::{SpoolAction, SpoolStatusArgs, SpoolStyle};
 pub use trace::TraceArgs;
 pub use words::explain;
 
@@ -66,6 +68,13 @@ pub enum Command {
         /// What to do with the schema.
         #[command(subcommand)]
         action: SchemaAction,
+    },
+    /// Tell what waits on disk for the store, and send again what it refused
+    #[command(after_help = spooled::AFTER)]
+    Spool {
+        /// What to do with what waits.
+        #[command(subcommand)]
+        action: SpoolAction,
     },
     /// Ask the store a question in SQL
     #[command(after_help = help::AFTER_SQL)]

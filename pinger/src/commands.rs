@@ -3,20 +3,25 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use pinger::cli::SchemaAction;
+use pinger::cli::{SchemaAction, SpoolAction, SpoolStyle};
 use pinger::store::schema::{self, Applied, command, write_tables};
+use pinger::store::spooled::{self, Retried};
 
 use crate::store_options;
 
 /// `schema status`: the schema is not the one that this program needs.
 const EXIT_DIFFERS: u8 = 3;
 
+/// `spool`: something is there that the store refused.
+const EXIT_REFUSED: u8 = 3;
+
 /// `pinger schema …`
 pub(crate) fn schema(action: &SchemaAction) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     match action {
         SchemaAction::Apply(args) => {
-            let Applied { from, to } = command::apply(&store_options(args)?, &mut say)?;
+            let say = &mut |text: &str| say("schema", text);
+            let Applied { from, to } = command::apply(&store_options(args)?, say)?;
             say(&match from {
                 0 => format!("created, version {to}"),
                 _ if from == to => format!("version {to} already, nothing to do"),
@@ -32,7 +37,8 @@ pub(crate) fn schema(action: &SchemaAction) -> anyhow::Result<ExitCode> {
         }
         SchemaAction::Retention(args) => {
             let options = store_options(&args.store)?;
-            let tables = command::retention(&options, &args.change(), &mut say)?;
+            let say = &mut |text: &str| say("schema", text);
+            let tables = command::retention(&options, &args.change(), say)?;
             let mut text = String::new();
             write_tables(&mut text, &tables)?;
             out(|out| out.write_all(text.as_bytes()))?;
@@ -42,9 +48,39 @@ pub(crate) fn schema(action: &SchemaAction) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-fn say(text: &str) {
+/// `pinger spool …`
+pub(crate) fn spool(action: &SpoolAction) -> anyhow::Result<ExitCode> {
+    let is_refused = match action {
+        SpoolAction::Status(args) => {
+            let found = spooled::status(&store_options(&args.store())?.data_dir)?;
+            let text = match args.format {
+                Some(SpoolStyle::Json) => format!("{}\n", serde_json::to_string(&found)?),
+                Some(SpoolStyle::Table) | None => found.to_string(),
+            };
+            out(|out| out.write_all(text.as_bytes()))?;
+            found.has_refused()
+        }
+        SpoolAction::Retry(args) => {
+            let say = &mut |text: &str| say("spool", text);
+            let Retried { sent, kept } = spooled::retry(&store_options(args)?, say)?;
+            for (file, reason) in &kept {
+                say(&format!("{} stays: {reason}", file.display()));
+            }
+            if sent == 0 && kept.is_empty() {
+                say("nothing was refused, nothing to do");
+            }
+            !kept.is_empty()
+        }
+    };
+    Ok(match is_refused {
+        true => ExitCode::from(EXIT_REFUSED),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn say(command: &str, text: &str) {
     // A closed stderr leaves nobody to tell.
-    let _ = writeln!(io::stderr(), "pinger: schema: {text}");
+    let _ = writeln!(io::stderr(), "pinger: {command}: {text}");
 }
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.

@@ -57,6 +57,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ping(args) => return ping(&ping_options(&args)?),
         Command::Trace(args) => return run(&trace_options(&args)?),
         Command::Schema { action } => return commands::schema(&action),
+        Command::Spool { action } => return commands::spool(&action),
         Command::Sql(args) => sql(&args)?,
         Command::Export(args) => export(&args)?,
         Command::Engine { args } => engine(&args),

@@ -31,6 +31,7 @@ mod error;
 pub mod export;
 pub mod schema;
 mod session;
+pub mod spooled;
 pub mod sql;
 mod suggestions;
 mod tables;

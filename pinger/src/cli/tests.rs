@@ -359,6 +359,7 @@ fn examples_in_the_help_parse() {
         help::AFTER_RUN,
         help::AFTER_PING,
         schema::AFTER,
+        spooled::AFTER,
         help::AFTER_SQL,
         export::AFTER,
     ] {
@@ -388,6 +389,7 @@ fn texts_fit_a_terminal_of_80_columns() {
         help::AFTER_RUN,
         help::AFTER_PING,
         schema::AFTER,
+        spooled::AFTER,
         help::AFTER_SQL,
         export::AFTER,
     ] {

@@ -9,7 +9,7 @@ use super::Cli;
 use crate::mistake::{Mistake, nearest};
 
 /// What a user can ask for; `engine` is between us.
-const COMMANDS: [&str; 6] = ["run", "ping", "trace", "schema", "sql", "export"];
+const COMMANDS: [&str; 7] = ["run", "ping", "trace", "schema", "spool", "sql", "export"];
 
 /// Flags of ping, fping and others that are called differently here.
 const ELSEWHERE: [(&str, &str); 10] = [

@@ -412,5 +412,7 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+pub(super) mod visit;
+
 #[cfg(test)]
 mod tests;

@@ -193,6 +193,17 @@ pub enum StoreError {
         /// How it differs.
         source: Box<SchemaError>,
     },
+    /// The user may not change gaps, whose results are sent after all.
+    #[error(
+        "{server} does not let this user write down that results are no longer missing: {message}\n  \
+         use a user who has the role pinger_owner of schema/users.sql"
+    )]
+    NotOwner {
+        /// Which ClickHouse.
+        server: String,
+        /// What it said.
+        message: String,
+    },
     /// ClickHouse refused a statement for another reason.
     #[error("{server} says: {message}")]
     Server {

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use super::*;
 
 /// A data directory of our own, removed when dropped.
-struct Home(PathBuf);
+pub(super) struct Home(pub(super) PathBuf);
 
 impl Home {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("pinger-disk-{}-{number}", std::process::id());
@@ -26,7 +26,7 @@ impl Drop for Home {
     }
 }
 
-const KEY: RunKey = RunKey {
+pub(super) const KEY: RunKey = RunKey {
     run: 1_700_000_000_000_000_000,
     source: 3,
 };

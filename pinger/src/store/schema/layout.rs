@@ -5,18 +5,20 @@ use crate::store::clickhouse::Connection;
 
 /// Where the rows of a cluster's database are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shards {
+pub(in crate::store) struct Shards {
     /// Name of the cluster in the servers' configuration.
-    pub(super) cluster: String,
+    pub(in crate::store) cluster: String,
     /// The database that each shard has.
-    pub(super) database: String,
+    pub(in crate::store) database: String,
 }
 
 /// The cluster behind this database; `None` if it holds its rows itself.
 ///
 /// # Errors
 /// When the server cannot be reached or refuses.
-pub(super) async fn shards(connection: &Connection) -> Result<Option<Shards>, StoreError> {
+pub(in crate::store) async fn shards(
+    connection: &Connection,
+) -> Result<Option<Shards>, StoreError> {
     let sql = "SELECT engine_full FROM system.tables \
          WHERE database = currentDatabase() AND engine = 'Distributed' LIMIT 1";
     let found: Vec<String> = connection.fetch_all(sql).await?;

@@ -176,7 +176,7 @@ pub fn write_tables(f: &mut dyn fmt::Write, tables: &[Table]) -> fmt::Result {
 }
 
 /// Bytes as people read them.
-fn bytes(bytes: u64) -> String {
+pub(in crate::store) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -189,7 +189,7 @@ fn bytes(bytes: u64) -> String {
 }
 
 /// Rows in columns two spaces apart, the named ones flush right.
-fn write_columns<const N: usize>(
+pub(in crate::store) fn write_columns<const N: usize>(
     f: &mut dyn fmt::Write,
     rows: &[[String; N]],
     right: &[usize],

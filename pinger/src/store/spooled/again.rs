@@ -1,0 +1,288 @@
+//! `pinger spool retry`: brings into the store what it refused, when the cause is mended.
+//!
+//! In: the refused segments of a data directory. Out: their rows in the store, under the token that
+//! they always had; gaps that say so; and the files are gone. In this order, each step once however
+//! often it is done, so that a retry that is cut short can be done again: until it is done, results
+//! are told as missing that are there, and never the other way round.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::super::clickhouse::Connection;
+use super::super::clickhouse::verdict::Verdict;
+use super::super::disk::Folder;
+use super::super::disk::visit::Visited;
+use super::super::schema::{self, Shards};
+use super::super::session::{Session, Sharing};
+use super::super::{StoreError, tables, wall_ns};
+use super::{folders, other, unreadable};
+use crate::config::{StoreChoice, StoreOptions};
+use crate::mistake::grouped;
+use crate::spool::again::Again;
+use crate::spool::look::{Refused, look};
+use crate::spool::{Disk, DiskError, Identity, Table};
+
+/// Seconds that clocks of two hosts may differ.
+const CLOCKS_APART: u64 = 60;
+
+/// The server's number for a missing right.
+const ACCESS_DENIED: u32 = 497;
+
+/// What the detail of a gap begins with whose results were sent after all.
+const SENT_AGAIN: &str = "sent again: ";
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// Segments that the store has now.
+    pub sent: u64,
+    /// Those that it has not, with the reason.
+    pub kept: Vec<(PathBuf, String)>,
+}
+
+/// What keeps a segment from being sent.
+enum Trouble {
+    /// This one alone.
+    Kept(String),
+    /// All of them.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<DiskError> for Trouble {
+    fn from(error: DiskError) -> Self {
+        Self::Kept(error.words)
+    }
+}
+
+/// Sends all that the store refused, telling `say` of each segment.
+///
+/// # Errors
+/// When the data directory cannot be read, or the store cannot be used. What is done by then stays
+/// done.
+pub fn retry(options: &StoreOptions, say: &mut dyn FnMut(&str)) -> Result<Retried, StoreError> {
+    let mut work = Vec::new();
+    for visited in folders(&options.data_dir)? {
+        let place = |error| unreadable(&visited.path)(error);
+        let Some(mut folder) = visited.disk().map_err(place)? else {
+            continue;
+        };
+        let found = look(&mut folder).map_err(|error| unreadable(&visited.path)(other(&error)))?;
+        if !found.refused.is_empty() {
+            work.push((visited, folder, found));
+        }
+    }
+    let mut retried = Retried::default();
+    if work.is_empty() {
+        return Ok(retried);
+    }
+    let session = Session::open(options, Sharing::Guest)?;
+    let store = Target::of(&session, &options.choice)?;
+    for (visited, mut folder, found) in work {
+        let name = found.store.unwrap_or_default();
+        let taken = visited.take_refused().map_err(unreadable(&visited.path))?;
+        let trouble = if name != store.name {
+            Some(format!(
+                "it is for another store, {name}: name that by --store"
+            ))
+        } else if taken.is_none() {
+            Some("somebody else sends it just now".to_owned())
+        } else {
+            None
+        };
+        let mut refused = found.refused;
+        // Gaps first: one of them may tell of another segment here.
+        refused.sort_by_key(|is| (is.table != Some(Table::Gaps), is.number));
+        for refused in refused {
+            let file = visited.path.join(refused.file());
+            let sent = match &trouble {
+                Some(words) => Err(Trouble::Kept(words.clone())),
+                None => session.block_on(store.send(&visited, &mut folder, &refused)),
+            };
+            match sent {
+                Ok(words) => {
+                    retried.sent += 1;
+                    say(&words);
+                }
+                Err(Trouble::Kept(words)) => retried.kept.push((file, words)),
+                Err(Trouble::Store(error)) => return Err(error),
+            }
+        }
+    }
+    Ok(retried)
+}
+
+/// The store that is to have them.
+struct Target<'a> {
+    connection: &'a Connection,
+    /// As it stands in the folders.
+    name: String,
+    /// The table of gaps, as a statement that changes rows names it.
+    gaps: String,
+}
+
+impl<'a> Target<'a> {
+    /// Makes sure that the store is one, and lets us do all that must be done.
+    fn of(session: &'a Session, choice: &StoreChoice) -> Result<Self, StoreError> {
+        let connection = session.connection();
+        session.block_on(async {
+            schema::check(connection).await?;
+            let gaps = match schema::shards(connection).await? {
+                Some(Shards { cluster, database }) => {
+                    format!("{database}.gaps ON CLUSTER '{cluster}'")
+                }
+                None => "gaps".to_owned(),
+            };
+            let name = match choice {
+                StoreChoice::Embedded => "embedded".to_owned(),
+                _ => connection.place(),
+            };
+            let target = Self {
+                connection,
+                name,
+                gaps,
+            };
+            // No row is changed, but all that is checked before is.
+            target.settle("0").await.map_err(not_owner)?;
+            Ok(target)
+        })
+    }
+
+    /// Brings one segment into the store; what was done, in words.
+    async fn send(
+        &self,
+        visited: &Visited,
+        folder: &mut Folder,
+        refused: &Refused,
+    ) -> Result<String, Trouble> {
+        let identity = Identity {
+            source: visited.key.source,
+            run: visited.key.run,
+            store: self.name.clone(),
+        };
+        let bytes = folder.read(&refused.file(), 0, refused.bytes)?;
+        let Some(again) = Again::of(&identity, refused.number, &bytes) else {
+            let words = "its file is damaged, and nothing of it can be sent";
+            return Err(Trouble::Kept(words.to_owned()));
+        };
+        drop(bytes);
+        let gap = (again.table == Table::Incoming).then(|| condition(&identity, &again));
+        if let Some(gap) = &gap {
+            self.find(gap).await?;
+        }
+        self.land(&again).await?;
+        if let Some(gap) = &gap {
+            self.settle(gap).await?;
+        }
+        // The segment last: a file of words alone would keep the folder for ever.
+        let _ = folder.remove(&refused.reason_file());
+        folder.remove(&refused.file())?;
+        let Identity { source, run, .. } = identity;
+        let (rows, table) = (grouped(again.size.rows.into()), again.table.name());
+        Ok(format!(
+            "sent segment {} of run {run} of source {source}: {rows} rows into {table}",
+            refused.number
+        ))
+    }
+
+    /// Makes sure that the gap is there which tells of a segment, once.
+    async fn find(&self, gap: &str) -> Result<(), Trouble> {
+        let sql = format!("SELECT count() FROM gaps WHERE {gap}");
+        match self.connection.fetch_one::<u64>(&sql).await? {
+            1 => Ok(()),
+            0 => Err(Trouble::Kept(
+                "the table gaps does not tell of it yet: try again when `pinger spool status` \
+                 shows no gaps that wait"
+                    .to_owned(),
+            )),
+            count => Err(Trouble::Kept(format!(
+                "the table gaps tells of it {count} times"
+            ))),
+        }
+    }
+
+    /// Has the rows in the store, once.
+    async fn land(&self, again: &Again) -> Result<(), Trouble> {
+        // An earlier retry may have come so far; the server may have forgotten its token since.
+        if again.days > 0 && self.ask(again).await?.0 >= again.days {
+            return Ok(());
+        }
+        let body = Bytes::from(again.body.clone());
+        for (generation, token) in again.tokens().enumerate() {
+            let statement = tables::statement(again.table, generation > 0);
+            let insert = self
+                .connection
+                .insert_blocks(&statement, &token, [body.clone()]);
+            insert.await.map_err(|error| match Verdict::of(&error) {
+                Verdict::Refused(words) => Trouble::Kept(words),
+                Verdict::Retry(_) => Trouble::Store(self.connection.error(&error)),
+            })?;
+            if again.question.is_none() {
+                return Ok(());
+            }
+            let (days, uptime_s) = self.ask(again).await?;
+            // A server that ran all the time keeps what it takes: others of a cluster may not have
+            // it yet.
+            if days > 0 || uptime_s >= age_s(again) + CLOCKS_APART {
+                return Ok(());
+            }
+        }
+        let words = "the server takes the rows and does not have them: are they older than it \
+                     keeps results?";
+        Err(Trouble::Kept(words.to_owned()))
+    }
+
+    /// On how many days the server has rows of a segment, and how many seconds it has run.
+    async fn ask(&self, again: &Again) -> Result<(u64, u64), StoreError> {
+        match &again.question {
+            Some(sql) => self.connection.fetch_one(sql).await,
+            None => Ok((0, 0)),
+        }
+    }
+
+    /// Has the gap say that nothing is missing any more.
+    async fn settle(&self, gap: &str) -> Result<(), StoreError> {
+        let gaps = &self.gaps;
+        let sql = format!(
+            "ALTER TABLE {gaps} UPDATE probes = 0, rows = 0, \
+             detail = concat('{SENT_AGAIN}', detail) \
+             WHERE {gap} AND NOT startsWith(detail, '{SENT_AGAIN}') SETTINGS mutations_sync = 2"
+        );
+        self.connection.execute(&sql).await
+    }
+}
+
+/// Says which right is missing, if one is.
+fn not_owner(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Server {
+            server,
+            code: ACCESS_DENIED,
+            message,
+        } => StoreError::NotOwner { server, message },
+        other => other,
+    }
+}
+
+/// The gap that tells of a segment alone.
+fn condition(identity: &Identity, again: &Again) -> String {
+    let Identity { source, run, .. } = identity;
+    let (from_ns, until_ns) = again.range_ns;
+    format!(
+        "source = {source} AND run = {run} AND reason = 'refused' \
+         AND `from` = fromUnixTimestamp64Nano({from_ns}) \
+         AND until = fromUnixTimestamp64Nano({until_ns})"
+    )
+}
+
+/// Seconds since the first insert may have been tried.
+fn age_s(again: &Again) -> u64 {
+    let age_ns = wall_ns().saturating_sub(again.range_ns.1);
+    u64::try_from(age_ns / 1_000_000_000).unwrap_or(0)
+}
