@@ -220,6 +220,10 @@ impl<D: Disk> Spool<D> {
         let Identity { source, run, .. } = self.identity;
         let from_ns = until_ns.unwrap_or(i64::try_from(run).unwrap_or(i64::MAX));
         let detail = match tally {
+            Some(Tally { is_least: true, .. }) => {
+                "the prober ended without warning before it had written these down, and perhaps \
+                 others that came in its last moments"
+            }
             Some(_) => "the prober was killed before it had written these down",
             None => "the prober ended without warning, and nothing tells what it had not written",
         };
@@ -227,7 +231,9 @@ impl<D: Disk> Spool<D> {
             source,
             run,
             from_ns,
-            until_ns: tally.map(|tally| tally.last_ns.max(from_ns)),
+            until_ns: tally
+                .filter(|tally| !tally.is_least)
+                .map(|tally| tally.last_ns.max(from_ns)),
             probes: tally.map(|tally| tally.sent.saturating_sub(self.accounted.probes)),
             rows: tally.map(|tally| tally.rows.saturating_sub(self.accounted.rows)),
             reason: GapReason::Crash,

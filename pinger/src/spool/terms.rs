@@ -139,6 +139,8 @@ pub struct Tally {
     pub rows: u64,
     /// When it was written last, wall clock nanoseconds.
     pub last_ns: i64,
+    /// Whether more may have come after that, so that these are the least.
+    pub is_least: bool,
 }
 
 /// One insert to be made; given back by [`Spool::done`](super::Spool::done).

@@ -409,6 +409,7 @@ fn a_killed_run_is_taken_over() {
         sent: 20,
         rows: 11,
         last_ns: at(3).wall_ns,
+        is_least: false,
     };
     let adopt = |disk| Spool::adopt(disk, identity(), options(), Some(tally), at(9));
     let mut adopted = adopt(disk).expect("it is ours");

@@ -92,6 +92,7 @@ impl Line {
             sent: tally.sent,
             rows: tally.rows,
             last_ns: i64::try_from(tally.last_ns).unwrap_or(i64::MAX),
+            is_least: false,
         });
         let has_tally = tally.is_some();
         let was_killed = files.iter().all(|file| file.name != ENDED);
