@@ -29,7 +29,7 @@ use self::show::Show;
 use self::signals::Watch;
 pub use self::threads::TooManySlots;
 use self::threads::{Crew, Machine};
-use crate::config::{RunOptions, SpoolPlace, StoreChoice, StoreOptions};
+use crate::config::{RunOptions, StoreChoice};
 use crate::destination::{self, Destination, Ttl};
 use crate::resolve::{self, ResolveError, Resolved};
 use crate::rows::RowKeys;
@@ -40,7 +40,6 @@ use crate::wire::netlink::{InterfaceError, NetlinkError};
 use crate::wire::ports::{PortsError, ReservedPorts};
 use crate::wire::privilege::{self, PrivilegeError};
 use crate::wire::realtime::{NoSuchCpu, SenderCpu};
-use crate::wire::tally::Tally;
 use crate::wire::xsk::XskError;
 use crate::wire::{clock, realtime};
 
@@ -157,7 +156,7 @@ pub fn run(options: &RunOptions) -> Result<Ended, RunError> {
     let store = open_store(options, &destinations, &info)?;
     let header = header(options, &way, &info, store.as_ref());
     let show = Show::open(options, header, &destinations);
-    let tally = tally(&options.store, &row_keys(options, &info));
+    let tally = store.as_ref().and_then(Store::tally);
     let crew = Crew {
         cpu,
         rows: store.as_ref().map(|store| {
@@ -246,14 +245,6 @@ fn choose_cpu(options: &RunOptions) -> Result<Option<usize>, NoSuchCpu> {
         show::say(Level::Warning, &text);
     }
     Ok(choice.number())
-}
-
-/// Where the run counts how far it is, for the one that finds what a crash left on disk; in memory
-/// nothing is left.
-fn tally(store: &StoreOptions, keys: &RowKeys) -> Option<Arc<Tally>> {
-    let survives = store.choice != StoreChoice::None && store.spool.place == SpoolPlace::Disk;
-    let tally = survives.then(|| Tally::create(keys.source, keys.run));
-    tally.flatten().map(Arc::new)
 }
 
 fn row_keys(options: &RunOptions, info: &RunInfo) -> RowKeys {

@@ -7,6 +7,7 @@
 
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Receiver;
@@ -17,6 +18,7 @@ use crate::native::Block;
 use crate::rows::mapped;
 use crate::spool::Table;
 use crate::stats::{Counts, RowCounts};
+use crate::wire::tally::Tally;
 use clickhouse::Connection;
 use disk::RunKey;
 use schema::Company;
@@ -131,6 +133,12 @@ impl Store {
     /// What the user should know, as it happens: an outage of the store, its end, refused rows.
     pub fn notices(&self) -> &Receiver<String> {
         &self.notices
+    }
+
+    /// Where the run counts how far it is, for those who find its results after a crash; `None`
+    /// where results wait in memory, of which nothing is left then.
+    pub fn tally(&self) -> Option<Arc<Tally>> {
+        self.writer.tally()
     }
 
     /// Why rows wait at the moment, in the store's own words; `None` while it takes them.

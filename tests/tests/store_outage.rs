@@ -15,7 +15,7 @@ use std::time::Duration;
 use pinger::config::{DropPolicy, SpoolOptions, SpoolPlace, StoreChoice, StoreOptions};
 use pinger::stats::{Counts, RowCounts};
 use pinger::store::Store;
-use pinger::wire::tally::Tally;
+use pinger::wire::tally::{Tally, TallyCopy};
 use store_kit::{
     Home, PATIENCE, SOURCE, Server, Wire, all_written, await_that, chunk, open, wall_ns,
 };
@@ -171,9 +171,29 @@ fn what_a_run_could_not_send_the_next_one_sends() {
 /// Where the process that is to be killed finds its store and its directory.
 const VICTIM: &str = "PINGER_TEST_VICTIM";
 
+/// 7,000 were sent; 6,000 results are there; 6,500 had been made.
+const CRASH: &str = "SELECT run, reason, probes, rows, until IS NOT NULL FROM gaps FORMAT TSV";
+
 /// In a process of its own, which is killed.
 #[test]
 fn a_killed_run_is_completed_by_the_next_and_its_gap_is_told() {
+    let name = "a_killed_run_is_completed_by_the_next_and_its_gap_is_told";
+    let (server, run) = complete_a_killed_run(name, false);
+    assert_eq!(server.sql(CRASH), format!("{run}\tcrash\t1000\t500\t1\n"));
+}
+
+/// As in a container that is made anew: the data directory stays, what was in memory does not.
+#[test]
+fn of_a_killed_run_without_its_memory_the_least_is_told() {
+    let name = "of_a_killed_run_without_its_memory_the_least_is_told";
+    let (server, run) = complete_a_killed_run(name, true);
+    // When it ended is not known, so there may have been more.
+    assert_eq!(server.sql(CRASH), format!("{run}\tcrash\t1000\t500\t0\n"));
+}
+
+/// Kills the test of that name in another process, and runs on in its place. Returns the server
+/// and the killed run.
+fn complete_a_killed_run(name: &str, is_memory_lost: bool) -> (Server, u64) {
     if let Ok(store) = std::env::var(VICTIM) {
         victim(&store);
     }
@@ -182,7 +202,6 @@ fn a_killed_run_is_completed_by_the_next_and_its_gap_is_told() {
     pinger::store::apply_schema(&server.boss()).expect("boss may");
     let options = server.options("boss", wire.port, "pinger");
     wire.cut();
-    let name = "a_killed_run_is_completed_by_the_next_and_its_gap_is_told";
     let data_dir = options.data_dir.display();
     let mut victim = Command::new(std::env::current_exe().expect("a test is a file"))
         .args(["--exact", name])
@@ -199,24 +218,24 @@ fn a_killed_run_is_completed_by_the_next_and_its_gap_is_told() {
     let run: u64 = run.parse().expect("a number");
     let tally = Tally::read(SOURCE.id, run);
     assert!(tally.is_some(), "the tally outlives its process");
+    if is_memory_lost {
+        Tally::remove(SOURCE.id, run);
+    }
     wire.mend();
 
     let store = open(&options, run + 1).expect("the server is there");
     await_notice(&store, "the results of earlier runs are written");
     store.close(&Counts::default(), PATIENCE);
     assert_eq!(server.sql(SUMS), sums(6000));
-    // 7,000 were sent; 6,000 results are there; 6,500 had been made.
-    let gaps = "SELECT run, reason, probes, rows, until IS NOT NULL FROM gaps FORMAT TSV";
-    assert_eq!(server.sql(gaps), format!("{run}\tcrash\t1000\t500\t1\n"));
     assert!(Tally::read(SOURCE.id, run).is_none());
     assert!(folders(&options).is_empty());
+    (server, run)
 }
 
 /// A run that writes down 6,000 results, and says that it has sent and made more than that.
 fn victim(store: &str) -> ! {
     let (port, data_dir) = store.split_once(' ').expect("a port and a directory");
     let run = wall_ns(Duration::from_secs(1000));
-    let tally = Tally::create(SOURCE.id, run).expect("these tests run as root");
     let options = StoreOptions {
         choice: StoreChoice::Url(format!("http://boss@127.0.0.1:{port}/pinger")),
         port: None,
@@ -226,6 +245,7 @@ fn victim(store: &str) -> ! {
     };
     let store = open(&options, run).expect("a server that is away stops nobody");
     let folder = folders(&options).pop().expect("our folder");
+    let tally = store.tally().expect("there is memory");
     let bytes = || -> u64 {
         let kinds = ["open", "seg", "try"];
         let files = kinds.iter().flat_map(|kind| files(&folder, kind));
@@ -241,6 +261,9 @@ fn victim(store: &str) -> ! {
     }
     tally.sent(7000);
     tally.rows(6500, 6500, run + 900_000_000_000);
+    await_that("its copy is on disk", || {
+        TallyCopy::read(&folder) == Some(tally.counts())
+    });
     let ready = options.data_dir.join("ready");
     fs::write(ready.with_extension("new"), run.to_string()).expect("our own directory");
     fs::rename(ready.with_extension("new"), ready).expect("our own directory");

@@ -7,6 +7,7 @@
 //! ```text
 //! data_dir/spool/SOURCE-RUN/   0700
 //!   lock                       held (flock) by the pinger that fills or drains the folder
+//!   tally                      how far the run came
 //!   …                          the spool's own files
 //! ```
 
@@ -18,6 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::spool::{Disk, DiskError, Entry, MemoryDisk};
+use crate::wire::tally::TallyCopy;
 
 /// The folder of a data directory that holds the folders of runs.
 const SPOOL: &str = "spool";
@@ -109,6 +111,7 @@ impl Held {
     pub(super) fn remove(self) -> io::Result<()> {
         // Fails while segments are kept aside in it.
         absent_is_fine(fs::remove_dir(self.path.join(REFUSED)))?;
+        absent_is_fine(fs::remove_file(self.path.join(TallyCopy::NAME)))?;
         // Who finds the lock without a name knows that the folder is gone.
         absent_is_fine(fs::remove_file(self.path.join(LOCK)))?;
         fs::remove_dir(&self.path)
@@ -148,7 +151,7 @@ impl Folder {
             let entry = entry?;
             let (name, metadata) = (entry.file_name(), entry.metadata()?);
             let Some(name) = name.to_str() else { continue };
-            if metadata.is_file() && name != LOCK {
+            if metadata.is_file() && ![LOCK, TallyCopy::NAME].contains(&name) {
                 entries.push(Entry {
                     name: format!("{folder}{name}"),
                     bytes: metadata.len(),

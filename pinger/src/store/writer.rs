@@ -25,6 +25,7 @@ use crate::native::Block;
 use crate::rows::RowChunk;
 use crate::spool::{GapReason, Loss, Table, Totals};
 use crate::stats::{Counts, RowCounts};
+use crate::wire::tally::Tally;
 use line::Line;
 use sending::Sending;
 use spooler::Spooler;
@@ -209,6 +210,7 @@ pub(super) struct Writer {
     /// When to give up, once the store is being closed.
     closing: Arc<watch::Sender<Option<Instant>>>,
     notify: Sender<String>,
+    tally: Option<Arc<Tally>>,
     spooler: Option<JoinHandle<()>>,
     senders: Vec<JoinHandle<()>>,
 }
@@ -235,6 +237,7 @@ impl Writer {
             },
             closing: Arc::new(closing),
             notify,
+            tally: None,
             spooler: None,
             senders: Vec::new(),
         };
@@ -257,6 +260,7 @@ impl Writer {
             ),
             state: spooler::State::default(),
         };
+        writer.tally.clone_from(&spooler.own.tally);
         for _ in 0..SENDERS {
             let sending = Sending {
                 // Of its own: connections belong to the runtime that opened them.
@@ -282,6 +286,10 @@ impl Writer {
 
     pub(super) fn counts(&self) -> RowCounts {
         self.sender.counts()
+    }
+
+    pub(super) fn tally(&self) -> Option<Arc<Tally>> {
+        self.tally.clone()
     }
 
     pub(super) fn trouble(&self) -> Option<String> {

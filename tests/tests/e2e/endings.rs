@@ -138,14 +138,9 @@ fn wall_ns() -> u64 {
 
 /// The tallies of runs of source 0 that began since then, wall clock nanoseconds.
 fn tallies_since(began: u64) -> Vec<(u64, Tallied)> {
-    std::fs::read_dir("/run/pinger")
-        .unwrap()
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            let run = name.strip_prefix("tally-0-")?.parse().ok()?;
-            Some((run, Tally::read(0, run)?))
-        })
-        .filter(|(run, _)| *run >= began)
+    let runs = Tally::all().into_iter();
+    runs.filter(|(source, run)| *source == 0 && *run >= began)
+        .filter_map(|(source, run)| Some((run, Tally::read(source, run)?)))
         .collect()
 }
 

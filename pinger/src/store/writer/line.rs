@@ -1,12 +1,13 @@
 //! One run's spool with its folder: this run's, or one that an earlier run left.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::{SpoolOptions, SpoolPlace};
 use crate::spool::{Disk, Identity, MemoryDisk, Now, Options, Spool, SpoolError};
 use crate::store::StoreError;
 use crate::store::disk::{Held, Place, RunKey};
-use crate::wire::tally::Tally;
+use crate::wire::tally::{Tally, TallyCopy};
 
 use super::Setup;
 
@@ -19,6 +20,9 @@ pub(super) struct Line {
     pub(super) spool: Spool<Place>,
     /// None of a spool in memory.
     held: Option<Held>,
+    /// How far the run is, if it is this one.
+    pub(super) tally: Option<Arc<Tally>>,
+    copy: TallyCopy,
     /// Whether the run's tally may be there.
     has_tally: bool,
     /// Whether it is of a run that did not end as it should.
@@ -60,10 +64,16 @@ impl Line {
         for (table, block) in setup.registration.drain(..) {
             spool.add(now, table, block);
         }
+        let RunKey { run, source } = setup.key;
+        let tally = held
+            .as_ref()
+            .and_then(|held| Tally::create(source, run, held.path()).ok());
         Ok(Self {
             key: setup.key,
             spool,
             held,
+            tally: tally.map(Arc::new),
+            copy: TallyCopy::default(),
             has_tally: true,
             was_killed: false,
         })
@@ -88,13 +98,7 @@ impl Line {
             let _ = held.remove();
             return Ok(Adopted::Nothing);
         }
-        let tally = Tally::read(key.source, key.run).map(|tally| crate::spool::Tally {
-            sent: tally.sent,
-            rows: tally.rows,
-            last_ns: i64::try_from(tally.last_ns).unwrap_or(i64::MAX),
-            is_least: false,
-        });
-        let has_tally = tally.is_some();
+        let tally = left_tally(key, held.path());
         let was_killed = files.iter().all(|file| file.name != ENDED);
         let place = Place::Folder(folder);
         match Spool::adopt(place, identity(key, store), limits(options), tally, now) {
@@ -102,11 +106,20 @@ impl Line {
                 key,
                 spool,
                 held: Some(held),
-                has_tally,
+                tally: None,
+                copy: TallyCopy::default(),
+                has_tally: true,
                 was_killed,
             }))),
             Err(SpoolError::Foreign(store)) => Ok(Adopted::Foreign(store)),
             Err(error) => Err(words(&error)),
+        }
+    }
+
+    /// Notes in the folder how far the run is.
+    pub(super) fn copy_tally(&mut self) {
+        if let (Some(tally), Some(held)) = (&self.tally, &self.held) {
+            self.copy.keep(held.path(), tally.counts());
         }
     }
 
@@ -134,6 +147,18 @@ impl Line {
             let _ = held.remove();
         }
     }
+}
+
+/// What a run counted that left a folder: all of it, or the least, as far as its copy knows.
+fn left_tally(key: RunKey, folder: &Path) -> Option<crate::spool::Tally> {
+    let last = Tally::read(key.source, key.run);
+    let counts = last.or_else(|| TallyCopy::read(folder))?;
+    Some(crate::spool::Tally {
+        sent: counts.sent,
+        rows: counts.rows,
+        last_ns: i64::try_from(counts.last_ns).unwrap_or(i64::MAX),
+        is_least: last.is_none(),
+    })
 }
 
 fn identity(key: RunKey, store: &str) -> Identity {

@@ -179,6 +179,7 @@ impl Spooler {
             return;
         }
         self.state.ticked_ns = now.mono_ns;
+        self.own.copy_tally();
         self.tell_missed();
         let all: u64 = self.lines().map(|line| line.spool.counts().bytes).sum();
         for line in std::iter::once(&mut self.own).chain(&mut self.left) {
