@@ -8,6 +8,7 @@ mod export;
 mod help;
 mod schema;
 mod spooled;
+mod style;
 mod trace;
 mod words;
 
@@ -27,7 +28,8 @@ use crate::mistake::Mistake;
 
 pub use export::ExportArgs;
 pub use schema::{PrintArgs, RetentionArgs, SchemaAction};
-pub use spooled::{SpoolAction, SpoolStatusArgs, SpoolStyle};
+pub use spooled::{SpoolAction, SpoolStatusArgs};
+pub use style::Style;
 pub use trace::TraceArgs;
 pub use words::explain;
 

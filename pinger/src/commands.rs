@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use pinger::cli::{SchemaAction, SpoolAction, SpoolStyle};
+use pinger::cli::{SchemaAction, SpoolAction, Style};
 use pinger::store::schema::{self, Applied, command, write_tables};
 use pinger::store::spooled::{self, Retried};
 
@@ -54,8 +54,8 @@ pub(crate) fn spool(action: &SpoolAction) -> anyhow::Result<ExitCode> {
         SpoolAction::Status(args) => {
             let found = spooled::status(&store_options(&args.store())?.data_dir)?;
             let text = match args.format {
-                Some(SpoolStyle::Json) => format!("{}\n", serde_json::to_string(&found)?),
-                Some(SpoolStyle::Table) | None => found.to_string(),
+                Some(Style::Json) => format!("{}\n", serde_json::to_string(&found)?),
+                Some(Style::Table) | None => found.to_string(),
             };
             out(|out| out.write_all(text.as_bytes()))?;
             found.has_refused()

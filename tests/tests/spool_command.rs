@@ -205,13 +205,26 @@ fn a_server_gets_what_it_refused_from_whom_may_change_gaps() {
         err.contains("ALTER UPDATE") && err.contains("role pinger_owner"),
         "{err}"
     );
-    let elsewhere = StoreOptions {
-        choice: StoreChoice::Url(format!("http://boss@localhost:{}/pinger", server.port)),
-        ..server.boss()
-    };
-    let (code, _, err) = spool(&["retry"], &elsewhere);
+    for choice in [
+        StoreChoice::Url(format!("http://boss@localhost:{}/pinger", server.port)),
+        StoreChoice::Embedded,
+    ] {
+        let elsewhere = StoreOptions {
+            choice,
+            ..server.boss()
+        };
+        let (code, _, err) = spool(&["retry"], &elsewhere);
+        assert_eq!(code, Some(3), "{err}");
+        assert!(err.contains("it is for another store"), "{err}");
+    }
+    let engine = options.data_dir.join("engine");
+    assert!(!engine.exists(), "no engine was started for nothing");
+    let taken = fs::File::open(refused_folder(&options)).expect("it is there");
+    taken.lock().expect("nobody has it");
+    let (code, _, err) = spool(&["retry"], &options);
     assert_eq!(code, Some(3), "{err}");
-    assert!(err.contains("it is for another store"), "{err}");
+    assert!(err.contains("somebody else sends it just now"), "{err}");
+    drop(taken);
     assert_eq!(server.sql(SUMS), before, "nothing was sent");
 
     // Of a gap that the store has not got yet nothing is known, so its rows must wait.

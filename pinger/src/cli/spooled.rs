@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::StoreArgs;
-use crate::mistake::{Mistake, nearest};
+use super::style::{Style, style};
 
 pub(super) const AFTER: &str = "\
 Results wait on disk until the store has them. What the store calls wrong is
@@ -36,7 +36,7 @@ pub enum SpoolAction {
 pub struct SpoolStatusArgs {
     /// table: for people; json: one object, for scripts [default: table]
     #[arg(long, value_name = "FORMAT", value_parser = style)]
-    pub format: Option<SpoolStyle>,
+    pub format: Option<Style>,
     /// Settings from a TOML file; the command line beats it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -57,30 +57,6 @@ impl SpoolStatusArgs {
             config: self.config.clone(),
             data_dir: self.data_dir.clone(),
             ..StoreArgs::default()
-        }
-    }
-}
-
-/// How it is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpoolStyle {
-    /// In columns.
-    Table,
-    /// As one JSON object.
-    Json,
-}
-
-fn style(text: &str) -> Result<SpoolStyle, Mistake> {
-    match text {
-        "table" => Ok(SpoolStyle::Table),
-        "json" => Ok(SpoolStyle::Json),
-        _ => {
-            let meant = nearest(text, &["table", "json"]);
-            let meant = meant.map(|word| format!(" Did you mean {word}?"));
-            Err(Mistake::new(
-                format!("{text:?} is not a format of a status"),
-                format!("Allowed are table and json.{}", meant.unwrap_or_default()),
-            ))
         }
     }
 }

@@ -4,12 +4,13 @@ use std::num::NonZeroU8;
 
 use clap::Args;
 
+use super::style::{Style, style};
 use super::{ProbeArgs, SpoolArgs, StoreArgs, help};
 use crate::config::value::{self, IN_FLIGHT_MAX, TTL};
 use crate::config::{Format, RunOptions, Settings, StoreChoice, show_duration};
 use crate::destination::{ProtocolName, Written};
 use crate::flow::UDP_SEQUENCE_SIZE;
-use crate::mistake::{Mistake, grouped, nearest};
+use crate::mistake::{Mistake, grouped};
 use crate::schedule::PASS_SPREAD_NS;
 
 /// Hops when none are said: as every traceroute since the first.
@@ -66,15 +67,6 @@ pub struct TraceArgs {
     /// at the end [default: table]
     #[arg(long, value_name = "FORMAT", value_parser = style, help_heading = help::SEE)]
     pub format: Option<Style>,
-}
-
-/// How a trace is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// Hops of each destination.
-    Table,
-    /// One JSON object a destination.
-    Json,
 }
 
 impl TraceArgs {
@@ -185,21 +177,6 @@ fn hops(text: &str) -> Result<NonZeroU8, Mistake> {
             format!("Allowed are {} to {}.", TTL.start(), TTL.end()),
         )
     })
-}
-
-fn style(text: &str) -> Result<Style, Mistake> {
-    match text {
-        "table" => Ok(Style::Table),
-        "json" => Ok(Style::Json),
-        _ => {
-            let meant = nearest(text, &["table", "json"]);
-            let meant = meant.map(|word| format!(" Did you mean {word}?"));
-            Err(Mistake::new(
-                format!("{text:?} is not a format of a trace"),
-                format!("Allowed are table and json.{}", meant.unwrap_or_default()),
-            ))
-        }
-    }
 }
 
 #[cfg(test)]

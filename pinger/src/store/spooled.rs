@@ -13,6 +13,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::StoreError;
+use super::disk::Folder;
 use super::disk::visit::{Visited, visit};
 use super::schema::{bytes, write_columns};
 use crate::mistake::grouped;
@@ -100,16 +101,7 @@ struct Refused {
 /// When there is no such directory, or it cannot be read.
 pub fn status(data_dir: &Path) -> Result<Spooled, StoreError> {
     let mut runs = Vec::new();
-    for visited in folders(data_dir)? {
-        let Some(mut folder) = visited.disk().map_err(unreadable(&visited.path))? else {
-            continue;
-        };
-        let holdings = match look(&mut folder) {
-            Ok(holdings) => holdings,
-            // It has gone meanwhile: all of it is sent.
-            Err(_) if !visited.path.exists() => continue,
-            Err(error) => return Err(unreadable(&visited.path)(other(&error))),
-        };
+    for (visited, _, holdings) in visit_all(data_dir)? {
         let is_empty = holdings.segments == 0 && holdings.refused.is_empty();
         if visited.is_held || !is_empty {
             runs.push(Run::of(&visited, holdings));
@@ -123,8 +115,20 @@ pub fn status(data_dir: &Path) -> Result<Spooled, StoreError> {
     })
 }
 
-fn folders(data_dir: &Path) -> Result<Vec<Visited>, StoreError> {
-    visit(data_dir).map_err(unreadable(data_dir))
+/// The folders of all runs, with what is in them; those that go meanwhile are left out.
+fn visit_all(data_dir: &Path) -> Result<Vec<(Visited, Folder, Holdings)>, StoreError> {
+    let mut all = Vec::new();
+    for visited in visit(data_dir).map_err(unreadable(data_dir))? {
+        let Some(mut folder) = visited.disk().map_err(unreadable(&visited.path))? else {
+            continue;
+        };
+        match look(&mut folder) {
+            Ok(holdings) => all.push((visited, folder, holdings)),
+            Err(_) if !visited.path.exists() => {}
+            Err(error) => return Err(unreadable(&visited.path)(other(error))),
+        }
+    }
+    Ok(all)
 }
 
 fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -133,8 +137,8 @@ fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
 }
 
 /// A failure of the spool's disk as the system's.
-fn other(error: &DiskError) -> io::Error {
-    io::Error::other(error.words.clone())
+fn other(error: DiskError) -> io::Error {
+    io::Error::other(error.words)
 }
 
 impl Run {

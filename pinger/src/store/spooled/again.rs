@@ -9,14 +9,14 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::super::clickhouse::Connection;
 use super::super::clickhouse::verdict::Verdict;
+use super::super::clickhouse::{Address, Connection};
 use super::super::disk::Folder;
 use super::super::disk::visit::Visited;
 use super::super::schema::{self, Shards};
 use super::super::session::{Session, Sharing};
 use super::super::{StoreError, tables, wall_ns};
-use super::{folders, other, unreadable};
+use super::{other, unreadable, visit_all};
 use crate::config::{StoreChoice, StoreOptions};
 use crate::mistake::grouped;
 use crate::spool::again::Again;
@@ -67,55 +67,49 @@ impl From<DiskError> for Trouble {
 /// When the data directory cannot be read, or the store cannot be used. What is done by then stays
 /// done.
 pub fn retry(options: &StoreOptions, say: &mut dyn FnMut(&str)) -> Result<Retried, StoreError> {
+    let name = name(options)?;
+    let mut retried = Retried::default();
     let mut work = Vec::new();
-    for visited in folders(&options.data_dir)? {
-        let place = |error| unreadable(&visited.path)(error);
-        let Some(mut folder) = visited.disk().map_err(place)? else {
-            continue;
-        };
-        let found = look(&mut folder).map_err(|error| unreadable(&visited.path)(other(&error)))?;
-        if !found.refused.is_empty() {
-            work.push((visited, folder, found));
+    for (visited, folder, found) in visit_all(&options.data_dir)? {
+        let store = found.store.unwrap_or_default();
+        if store != name {
+            let words = format!("it is for another store, {store}: name that by --store");
+            for refused in &found.refused {
+                retried.keep(&visited, refused, &words);
+            }
+        } else if !found.refused.is_empty() {
+            work.push((visited, folder));
         }
     }
-    let mut retried = Retried::default();
     if work.is_empty() {
         return Ok(retried);
     }
     let session = Session::open(options, Sharing::Guest)?;
-    let store = Target::of(&session, &options.choice)?;
-    for (visited, mut folder, found) in work {
-        let name = found.store.unwrap_or_default();
-        let taken = visited.take_refused().map_err(unreadable(&visited.path))?;
-        let trouble = if name != store.name {
-            Some(format!(
-                "it is for another store, {name}: name that by --store"
-            ))
-        } else if taken.is_none() {
-            Some("somebody else sends it just now".to_owned())
-        } else {
-            None
-        };
-        let mut refused = found.refused;
-        // Gaps first: one of them may tell of another segment here.
-        refused.sort_by_key(|is| (is.table != Some(Table::Gaps), is.number));
-        for refused in refused {
-            let file = visited.path.join(refused.file());
-            let sent = match &trouble {
-                Some(words) => Err(Trouble::Kept(words.clone())),
-                None => session.block_on(store.send(&visited, &mut folder, &refused)),
-            };
-            match sent {
-                Ok(words) => {
-                    retried.sent += 1;
-                    say(&words);
-                }
-                Err(Trouble::Kept(words)) => retried.kept.push((file, words)),
-                Err(Trouble::Store(error)) => return Err(error),
-            }
-        }
+    let target = Target::of(&session, name)?;
+    for (visited, mut folder) in work {
+        let sending = target.send_all(&visited, &mut folder, say, &mut retried);
+        session.block_on(sending)?;
     }
     Ok(retried)
+}
+
+/// Which store it is, as it stands in the folders.
+fn name(options: &StoreOptions) -> Result<String, StoreError> {
+    match &options.choice {
+        StoreChoice::None => Err(StoreError::NoStore),
+        StoreChoice::Embedded => Ok("embedded".to_owned()),
+        StoreChoice::Url(url) => {
+            let password = options.password_file.as_deref();
+            Ok(Connection::to_server(Address::from_url(url, password)?)?.place())
+        }
+    }
+}
+
+impl Retried {
+    fn keep(&mut self, visited: &Visited, refused: &Refused, words: &str) {
+        let file = visited.path.join(refused.file());
+        self.kept.push((file, words.to_owned()));
+    }
 }
 
 /// The store that is to have them.
@@ -129,7 +123,7 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     /// Makes sure that the store is one, and lets us do all that must be done.
-    fn of(session: &'a Session, choice: &StoreChoice) -> Result<Self, StoreError> {
+    fn of(session: &'a Session, name: String) -> Result<Self, StoreError> {
         let connection = session.connection();
         session.block_on(async {
             schema::check(connection).await?;
@@ -138,10 +132,6 @@ impl<'a> Target<'a> {
                     format!("{database}.gaps ON CLUSTER '{cluster}'")
                 }
                 None => "gaps".to_owned(),
-            };
-            let name = match choice {
-                StoreChoice::Embedded => "embedded".to_owned(),
-                _ => connection.place(),
             };
             let target = Self {
                 connection,
@@ -152,6 +142,37 @@ impl<'a> Target<'a> {
             target.settle("0").await.map_err(not_owner)?;
             Ok(target)
         })
+    }
+
+    /// Brings a run's refused segments into the store.
+    async fn send_all(
+        &self,
+        visited: &Visited,
+        folder: &mut Folder,
+        say: &mut dyn FnMut(&str),
+        retried: &mut Retried,
+    ) -> Result<(), StoreError> {
+        let taken = visited.take_refused().map_err(unreadable(&visited.path))?;
+        // Looked at again: until now, somebody else may have sent some.
+        let found = look(folder).map_err(|error| unreadable(&visited.path)(other(error)))?;
+        let mut refused = found.refused;
+        // Gaps first: one of them may tell of another segment here.
+        refused.sort_by_key(|is| (is.table != Some(Table::Gaps), is.number));
+        for refused in refused {
+            if taken.is_none() {
+                retried.keep(visited, &refused, "somebody else sends it just now");
+                continue;
+            }
+            match self.send(visited, folder, &refused).await {
+                Ok(words) => {
+                    retried.sent += 1;
+                    say(&words);
+                }
+                Err(Trouble::Kept(words)) => retried.keep(visited, &refused, &words),
+                Err(Trouble::Store(error)) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Brings one segment into the store; what was done, in words.
@@ -248,14 +269,18 @@ impl<'a> Target<'a> {
 
     /// Has the gap say that nothing is missing any more.
     async fn settle(&self, gap: &str) -> Result<(), StoreError> {
-        let gaps = &self.gaps;
-        let sql = format!(
-            "ALTER TABLE {gaps} UPDATE probes = 0, rows = 0, \
-             detail = concat('{SENT_AGAIN}', detail) \
-             WHERE {gap} AND NOT startsWith(detail, '{SENT_AGAIN}') SETTINGS mutations_sync = 2"
-        );
+        let sql = settlement(&self.gaps, gap);
         self.connection.execute(&sql).await
     }
+}
+
+/// The statement that has a gap say that nothing is missing; done twice it changes nothing.
+fn settlement(gaps: &str, gap: &str) -> String {
+    format!(
+        "ALTER TABLE {gaps} UPDATE probes = 0, rows = 0, \
+         detail = concat('{SENT_AGAIN}', detail) \
+         WHERE {gap} AND NOT startsWith(detail, '{SENT_AGAIN}') SETTINGS mutations_sync = 2"
+    )
 }
 
 /// Says which right is missing, if one is.
@@ -285,4 +310,20 @@ fn condition(identity: &Identity, again: &Again) -> String {
 fn age_s(again: &Again) -> u64 {
     let age_ns = wall_ns().saturating_sub(again.range_ns.1);
     u64::try_from(age_ns / 1_000_000_000).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_settled_by_its_range_and_once() {
+        assert_eq!(
+            settlement("net_shard.gaps ON CLUSTER 'two'", "source = 3"),
+            "ALTER TABLE net_shard.gaps ON CLUSTER 'two' UPDATE probes = 0, rows = 0, \
+             detail = concat('sent again: ', detail) \
+             WHERE source = 3 AND NOT startsWith(detail, 'sent again: ') \
+             SETTINGS mutations_sync = 2"
+        );
+    }
 }
