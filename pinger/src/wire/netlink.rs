@@ -15,7 +15,6 @@ mod worker;
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use netlink_packet_core::{
@@ -26,6 +25,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use thiserror::Error;
 
+use super::syscall::set_option;
 use crate::route::{Ask, AskHow, Fact, Link, NeighbourState, NoRoute, Route, RouteQuery};
 
 pub use interface::{InterfaceError, interface_named};
@@ -424,8 +424,9 @@ fn status(body: &[u8]) -> i32 {
 fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
     // The first goes beyond net.core.rmem_max and takes CAP_NET_ADMIN; the second is the plain
     // way, and whatever it gives is enough for small tables.
-    set_option(socket, libc::SO_RCVBUFFORCE, &(bytes as libc::c_int))
-        .or_else(|_| set_option(socket, libc::SO_RCVBUF, &(bytes as libc::c_int)))
+    let bytes = bytes as libc::c_int;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
+        .or_else(|_| set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes))
 }
 
 fn set_receive_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
@@ -433,24 +434,5 @@ fn set_receive_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
         tv_sec: timeout.as_secs().cast_signed(),
         tv_usec: 0,
     };
-    set_option(socket, libc::SO_RCVTIMEO, &timeout)
-}
-
-fn set_option<T>(socket: &Socket, option: libc::c_int, value: &T) -> io::Result<()> {
-    // SAFETY: the file descriptor is open, and `value` is `size_of::<T>()` readable bytes that
-    // the kernel only copies.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, timeout)
 }

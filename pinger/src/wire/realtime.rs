@@ -35,6 +35,7 @@ use self::cpus::CpuSet;
 pub use self::cpus::{NoSuchCpu, SenderCpu, choose_cpu, keep_off};
 pub use self::rest::Rest;
 use super::privilege::{Capabilities, Capability, memlock_limit};
+use super::syscall::check;
 
 /// Below the priority 50 of threaded interrupt handlers, so that the network card is served.
 const FIFO_PRIORITY: libc::c_int = 40;
@@ -203,14 +204,6 @@ fn touch_stack() {
         *byte = 1;
     }
     std::hint::black_box(&pages);
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 #[cfg(test)]

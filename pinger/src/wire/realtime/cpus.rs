@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::check;
 use crate::wire::run_dir;
+use crate::wire::syscall::check;
 
 /// CPUs that a set can name; the kernel's own limit is 8192.
 const CPUS_MAX: usize = 8192;
