@@ -14,11 +14,12 @@ pub(super) enum Column {
     P50,
     P99,
     Max,
+    Jitter,
     Recent,
 }
 
 /// From left to right.
-const ALL: [Column; 10] = [
+const ALL: [Column; 11] = [
     Column::Name,
     Column::Address,
     Column::Sent,
@@ -28,11 +29,13 @@ const ALL: [Column; 10] = [
     Column::P50,
     Column::P99,
     Column::Max,
+    Column::Jitter,
     Column::Recent,
 ];
 
 /// What a narrow screen gives up, first things first. The name is never given up.
-const LEAST_MISSED_FIRST: [Column; 9] = [
+const LEAST_MISSED_FIRST: [Column; 10] = [
+    Column::Jitter,
     Column::Address,
     Column::Min,
     Column::Max,
@@ -66,6 +69,7 @@ impl Column {
             Self::P50 => "p50",
             Self::P99 => "p99",
             Self::Max => "max",
+            Self::Jitter => "jitter",
             Self::Recent => "recent",
         }
     }
@@ -74,7 +78,7 @@ impl Column {
     pub(super) fn is_rtt(self) -> bool {
         matches!(
             self,
-            Self::Last | Self::Min | Self::P50 | Self::P99 | Self::Max
+            Self::Last | Self::Min | Self::P50 | Self::P99 | Self::Max | Self::Jitter
         )
     }
 
@@ -95,6 +99,7 @@ impl Column {
             Self::P50 => Sort::P50,
             Self::P99 => Sort::P99,
             Self::Max => Sort::Max,
+            Self::Jitter => Sort::Jitter,
             Self::Recent => return None,
         })
     }
@@ -110,8 +115,13 @@ pub(super) struct Placed {
 }
 
 /// Places columns in `width` characters, for names and addresses of the given longest lengths
-/// (no addresses if zero).
-pub(super) fn place(width: u16, name_width: usize, address_width: usize) -> Vec<Placed> {
+/// (no addresses if zero), with rows in this order.
+pub(super) fn place(
+    width: u16,
+    name_width: usize,
+    address_width: usize,
+    sort: Sort,
+) -> Vec<Placed> {
     let name_want = clamp(
         name_width,
         Column::Name.heading().len() as u16 + 1,
@@ -124,10 +134,10 @@ pub(super) fn place(width: u16, name_width: usize, address_width: usize) -> Vec<
         .filter(|column| *column != Column::Address || address_want > 0)
         .map(|column| (column, min_width(column, name_want, address_want)))
         .collect();
-    let mut order = LEAST_MISSED_FIRST.iter();
+    let mut order = least_missed_first(sort);
     while total(&columns, gap) > width {
         match order.next() {
-            Some(least) => columns.retain(|(column, _)| column != least),
+            Some(least) => columns.retain(|(column, _)| *column != least),
             None => break,
         }
     }
@@ -156,12 +166,23 @@ pub(super) fn place(width: u16, name_width: usize, address_width: usize) -> Vec<
         .collect()
 }
 
+/// What is given up with rows in this order: their figures are missed more than any but the loss.
+fn least_missed_first(sort: Sort) -> impl Iterator<Item = Column> {
+    let [others @ .., loss] = LEAST_MISSED_FIRST;
+    let (sorted, others): (Vec<_>, Vec<_>) = others
+        .into_iter()
+        .partition(|column| column.sort() == Some(sort));
+    others.into_iter().chain(sorted).chain([loss])
+}
+
 fn min_width(column: Column, name_want: u16, address_want: u16) -> u16 {
     match column {
         Column::Name => name_want.min(NAME_MIN),
         Column::Address => address_want.min(NAME_MIN),
         Column::Sent => 9,
         Column::Loss => 7,
+        // Its heading is the longest of the figures'.
+        Column::Jitter => 10,
         Column::Recent => RECENT_MIN,
         _ => 8,
     }
@@ -195,8 +216,8 @@ pub(super) fn shorten(text: &str, width: usize) -> String {
 mod tests {
     use super::*;
 
-    fn shown(width: u16, name_width: usize, address_width: usize) -> String {
-        let placed = place(width, name_width, address_width);
+    fn shown(width: u16, name_width: usize, address_width: usize, sort: Sort) -> String {
+        let placed = place(width, name_width, address_width, sort);
         let mut next = 0;
         for column in &placed {
             assert!(column.x >= next, "columns overlap at width {width}");
@@ -217,7 +238,7 @@ mod tests {
                 160,
                 14,
                 14,
-                "destination address sent loss % last min p50 p99 max recent",
+                "destination address sent loss % last min p50 p99 max jitter recent",
             ),
             (
                 120,
@@ -229,7 +250,7 @@ mod tests {
                 120,
                 39,
                 0,
-                "destination sent loss % last min p50 p99 max recent",
+                "destination sent loss % last min p50 p99 max jitter recent",
             ),
             (
                 80,
@@ -244,7 +265,37 @@ mod tests {
             (10, 14, 0, "destination"),
             (0, 14, 0, "destination"),
         ] {
-            assert_eq!(shown(width, name, address), columns, "width {width}");
+            assert_eq!(
+                shown(width, name, address, Sort::List),
+                columns,
+                "width {width}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_rows_are_sorted_by_is_shown_wherever_it_fits() {
+        for (width, sort, columns) in [
+            (
+                120,
+                Sort::Jitter,
+                "destination sent loss % last min p50 p99 max jitter recent",
+            ),
+            (
+                80,
+                Sort::Jitter,
+                "destination sent loss % last p50 p99 jitter recent",
+            ),
+            (
+                80,
+                Sort::Min,
+                "destination sent loss % last min p50 p99 recent",
+            ),
+            (40, Sort::Jitter, "destination loss % jitter"),
+            (24, Sort::Jitter, "destination loss %"),
+            (24, Sort::Loss, "destination loss %"),
+        ] {
+            assert_eq!(shown(width, 14, 14, sort), columns, "width {width}");
         }
     }
 
@@ -252,7 +303,9 @@ mod tests {
     fn every_width_holds_together() {
         for width in 0..300 {
             for lengths in [(0, 0), (9, 15), (39, 39), (1000, 1000)] {
-                shown(width, lengths.0, lengths.1);
+                for sort in [Sort::List, Sort::Address, Sort::Jitter] {
+                    shown(width, lengths.0, lengths.1, sort);
+                }
             }
         }
     }

@@ -314,7 +314,7 @@ mod tests {
         press(&mut screen, "r");
         assert_eq!(screen.table.sort(), (Sort::Name, true));
         press(&mut screen, "<<");
-        assert_eq!(screen.table.sort(), (Sort::Max, true));
+        assert_eq!(screen.table.sort(), (Sort::Jitter, true));
     }
 
     #[test]

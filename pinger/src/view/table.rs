@@ -22,10 +22,11 @@ pub(super) enum Sort {
     P50,
     P99,
     Max,
+    Jitter,
 }
 
 impl Sort {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::List,
         Self::Name,
         Self::Address,
@@ -36,6 +37,7 @@ impl Sort {
         Self::P50,
         Self::P99,
         Self::Max,
+        Self::Jitter,
     ];
 
     /// The word for it on the screen.
@@ -51,6 +53,7 @@ impl Sort {
             Self::P50 => "p50",
             Self::P99 => "p99",
             Self::Max => "max",
+            Self::Jitter => "jitter",
         }
     }
 
@@ -279,6 +282,7 @@ fn key(sort: Sort, entry: &Entry, destination: &DestinationStats) -> Option<u64>
         Sort::P50 => rtt(destination.rtt.p50_ns),
         Sort::P99 => rtt(destination.rtt.p99_ns),
         Sort::Max => rtt(destination.rtt.max_ns),
+        Sort::Jitter => destination.jitter_ns,
     }
 }
 
@@ -362,6 +366,7 @@ mod tests {
                 p50_ns,
                 ..Quantiles::default()
             },
+            jitter_ns: last_ns.map(|ns| 100 - ns),
             recent: History::default(),
         }
     }
@@ -398,6 +403,7 @@ mod tests {
             (Sort::Loss, true, [2, 0, 1, 3]),
             (Sort::Last, true, [0, 3, 1, 2]),
             (Sort::P50, false, [1, 3, 0, 2]),
+            (Sort::Jitter, true, [1, 3, 0, 2]),
         ] {
             assert_eq!(
                 sorted(sort, descending),
@@ -476,6 +482,6 @@ mod tests {
         assert_eq!(seen, Sort::ALL);
         assert_eq!(table.sort(), (Sort::List, false));
         table.step_sort(-1);
-        assert_eq!(table.sort(), (Sort::Max, true));
+        assert_eq!(table.sort(), (Sort::Jitter, true));
     }
 }

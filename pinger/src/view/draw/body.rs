@@ -21,7 +21,12 @@ pub(super) fn table(screen: &mut Screen, mut area: Rect, buffer: &mut Buffer, th
         return;
     }
     let table = &screen.table;
-    let placed = columns::place(area.width, table.name_width(), table.address_width());
+    let placed = columns::place(
+        area.width,
+        table.name_width(),
+        table.address_width(),
+        table.sort().0,
+    );
     for column in &placed {
         draw_heading(screen, column, heading, buffer, theme);
     }
@@ -195,6 +200,7 @@ fn cell(
         Column::P50 => Some(rtt.p50_ns),
         Column::P99 => Some(rtt.p99_ns),
         Column::Max => Some(rtt.max_ns),
+        Column::Jitter => destination.jitter_ns,
     };
     match ns {
         Some(ns) if rtt.count > 0 => (scale.format(ns), Mood::Plain),
