@@ -1,4 +1,4 @@
-//! Draws recipes.
+//! Draws packets to try: answers of every kind, and what is none.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
