@@ -289,7 +289,8 @@ fn a_store_that_cannot_write_is_waited_for() {
     let options = server.boss();
     let troubles = [
         (
-            "ALTER TABLE results MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1",
+            "ALTER TABLE results \
+             MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1",
             "TOO_MANY_PARTS",
             "ALTER TABLE results RESET SETTING parts_to_throw_insert, parts_to_delay_insert",
         ),

@@ -89,7 +89,8 @@ pub fn settings_of_file(file: &Text) -> Result<Settings, Mistakes> {
             continue;
         }
         line_told = line;
-        let advice = "The file is TOML: lines of key = value, texts in \"quotes\", for example\ninterval = \"100ms\"";
+        let advice = "The file is TOML: lines of key = value, texts in \"quotes\", \
+                      for example\ninterval = \"100ms\"";
         reader.complain(
             span,
             Mistake::new(format!("not TOML: {}", error.message()), advice),

@@ -458,7 +458,9 @@ proptest! {
     /// it, each flow goes where its last route says, a head is there only if its link runs, and
     /// there are never more hops than flows.
     #[test]
-    fn updates_keep_the_engine_where_the_facts_are(facts in prop::collection::vec(any_fact(), 1..80)) {
+    fn updates_keep_the_engine_where_the_facts_are(
+        facts in prop::collection::vec(any_fact(), 1..80),
+    ) {
         let addresses: Vec<_> = (0..FLOWS).map(|flow| host(10 + flow as u8)).collect();
         let mut bench = Bench::new(&addresses);
         let mut model = Model::default();

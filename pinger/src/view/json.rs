@@ -279,8 +279,8 @@ mod tests {
         keys.sort_unstable();
         assert_eq!(
             keys.join(" "),
-            "answers duplicate elapsed_s error forged in_flight jitter_ns lag_ns late lost mismatch \
-             rate_pps reply ring_dropped rows rtt_ns send_failed sent skipped"
+            "answers duplicate elapsed_s error forged in_flight jitter_ns lag_ns late lost \
+             mismatch rate_pps reply ring_dropped rows rtt_ns send_failed sent skipped"
         );
         assert_eq!(inner("answers"), "datagram echo icmp_error reset syn_ack");
         assert_eq!(inner("rtt_ns"), "max min p50 p90 p99 p999");

@@ -197,11 +197,14 @@ mod tests {
                 "pinger 0.1.0: 2,000 destinations every 100 ms through eth0 (native XDP); \
                  results go to embedded ClickHouse",
                 "00:00:00  sent         0  reply         0  loss   0.00 %  in flight      0  \
-                 rate       0/s  rtt p50        - p99        - max        - jitter        - µs  lag p99     0.0 µs",
+                 rate       0/s  rtt p50        - p99        - max        - jitter        - µs  \
+                 lag p99     0.0 µs",
                 "00:00:01  sent     20000  reply     19990  loss   0.00 %  in flight     10  \
-                 rate   20000/s  rtt p50     12.3 p99     45.6 max   1234.5 jitter      0.3 µs  lag p99    18.0 µs",
+                 rate   20000/s  rtt p50     12.3 p99     45.6 max   1234.5 jitter      0.3 µs  \
+                 lag p99    18.0 µs",
                 "00:00:02  sent     50000  reply     49980  loss   0.04 %  in flight      0  \
-                 rate   25000/s  rtt p50     12.3 p99     45.6 max   1234.5 jitter      0.3 µs  lag p99    18.0 µs\
+                 rate   25000/s  rtt p50     12.3 p99     45.6 max   1234.5 jitter      0.3 µs  \
+                 lag p99    18.0 µs\
                  \x20 lost 20  ring_dropped 3",
             ]
         );

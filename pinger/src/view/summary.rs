@@ -239,7 +239,8 @@ pub(super) fn write_drops(out: &mut impl Write, summary: &Summary) -> io::Result
         (
             skipped,
             format!(
-                "we skipped {}, being a whole interval late: a longer interval or a freer CPU helps",
+                "we skipped {}, being a whole interval late: a longer interval or a freer CPU \
+                 helps",
                 probes(skipped)
             ),
         ),

@@ -8,7 +8,7 @@
 //! 950 ms (`kernel.sched_rt_runtime_us`, whether or not somebody waits, where the kernel is built
 //! with `CONFIG_RT_GROUP_SCHED`; elsewhere since Linux 6.12 only to those who wait). SCHED_DEADLINE
 //! with a runtime as long as its period knows no such limit, so it is tried first; the kernel
-//! refuses it to a thread that may not use all CPUs, and where the CPUs' time is promised to others.
+//! refuses it to a thread that may not use all CPUs, and where their time is promised to others.
 //!
 //! Measured on Linux 6.18 with `CONFIG_RT_GROUP_SCHED` and two CPUs, what a spinning thread lost;
 //! contended means that a loop of normal priority wants the same CPU and no other:

@@ -101,7 +101,8 @@ fn what_is_not_ours_is_never_touched() {
     assert!(sandbox.xtask("lab down").status.success());
     sandbox.shell("ip link show pinger0 && ip link delete pinger0");
 
-    sandbox.shell("ip link add other type veth peer name another; ip link set other up; ip link set another up");
+    sandbox.shell("ip link add other type veth peer name another");
+    sandbox.shell("ip link set other up; ip link set another up");
     sandbox.shell("ip route add 198.18.0.0/16 dev other");
     let refused = sandbox.xtask("lab up");
     assert!(

@@ -63,7 +63,10 @@ impl Sandbox {
 
     /// Interfaces, namespaces, routes, and files below `/run` that are the lab's.
     pub(crate) fn left(&self) -> String {
-        self.shell("ls -d /run/pinger /run/netns/* 2>/dev/null; ip route; ip -brief link | grep -v ^lo; true")
+        self.shell(
+            "ls -d /run/pinger /run/netns/* 2>/dev/null; ip route; \
+             ip -brief link | grep -v ^lo; true",
+        )
     }
 
     /// A run whose pinger is a stand-in that does what the script says; waits for its first line.

@@ -45,9 +45,13 @@ fn flows_through_two_interfaces_are_followed_each_on_its_own() {
         },
     );
     let told = |watch: &Watch| {
-        watch.notes.iter().any(|note| {
-            matches!(note, RouteNotice::Link { name, change: LinkChange::NoCarrier } if name == "p1")
-        })
+        let of_second = |note: &RouteNotice| {
+            let RouteNotice::Link { name, change } = note else {
+                return false;
+            };
+            name == "p1" && *change == LinkChange::NoCarrier
+        };
+        watch.notes.iter().any(of_second)
     };
     watch.until("and that is told by name", told);
     net.hosts.ip("link set h1 up");
@@ -108,7 +112,10 @@ fn an_interface_that_goes_down_and_comes_back_is_followed() {
     watch.until_all_go_to(&[mac(1, 10), mac(1, 1)]);
     let told = |change: LinkChange| {
         move |watch: &Watch| {
-            let same = |note: &RouteNotice| matches!(note, RouteNotice::Link { change: c, .. } if *c == change);
+            let same = |note: &RouteNotice| match note {
+                RouteNotice::Link { change: told, .. } => *told == change,
+                _ => false,
+            };
             watch.notes.iter().any(same)
         }
     };

@@ -49,7 +49,10 @@ fn a_neighbour_that_announces_its_new_mac_is_followed() {
     watch.until_all_go_to(&[mac(1, 1); 2]);
     net.hosts.ip(&format!("link set gw1 address {}", mac(2, 1)));
     watch.until_all_go_to(&[mac(2, 1); 2]);
-    let moved = |note: &RouteNotice| matches!(note, RouteNotice::Moved { from, to, .. } if *from == mac(1, 1) && *to == mac(2, 1));
+    let moved = |note: &RouteNotice| match note {
+        RouteNotice::Moved { from, to, .. } => (*from, *to) == (mac(1, 1), mac(2, 1)),
+        _ => false,
+    };
     watch.until("both moves are told", |watch| {
         watch.notes.iter().filter(|note| moved(note)).count() == 2
     });

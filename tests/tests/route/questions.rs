@@ -97,7 +97,8 @@ fn an_interface_that_is_named_decides_the_route() {
 fn add_rules(net: &Net) {
     for rule in [
         "rule add from 203.0.113.98 lookup 100",
-        "rule add ipproto 6 dport 443 lookup 100", // by name it wants a file that a bare machine lacks
+        // By its name a protocol wants a file that a bare machine lacks.
+        "rule add ipproto 6 dport 443 lookup 100",
         "rule add tos 0x10 lookup 100",
         "route add 198.51.100.0/24 via 203.0.113.1 table 100",
         "-6 rule add from 2001:db8::98 lookup 100",

@@ -92,8 +92,8 @@ fn claim_one(claims: &Path, candidates: &[usize], patience: Duration) -> Option<
     }
 }
 
-/// Whether the CPU is ours from now on, as far as other pingers are concerned: a file's lock, that goes
-/// with the process, however it ends. Where no lock can be had, nobody is asked.
+/// Whether the CPU is ours from now on, as far as other pingers are concerned: a file's lock, that
+/// goes with the process, however it ends. Where no lock can be had, nobody is asked.
 fn claim(claims: &Path, cpu: usize) -> bool {
     let Ok(file) = open_claim(claims, cpu) else {
         return true;
