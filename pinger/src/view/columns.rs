@@ -1,6 +1,6 @@
 //! Which columns fit a width, and where each stands.
 
-use super::table::Sort;
+use crate::stats::DestinationStats;
 
 /// A column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Column {
 }
 
 /// From left to right.
-const ALL: [Column; 11] = [
+pub(super) const ALL: [Column; 11] = [
     Column::Name,
     Column::Address,
     Column::Sent,
@@ -63,7 +63,7 @@ impl Column {
             Self::Name => "destination",
             Self::Address => "address",
             Self::Sent => "sent",
-            Self::Loss => "loss %",
+            Self::Loss => "loss",
             Self::Last => "last",
             Self::Min => "min",
             Self::P50 => "p50",
@@ -87,21 +87,24 @@ impl Column {
         matches!(self, Self::Name | Self::Address | Self::Recent)
     }
 
-    /// How rows are sorted by it, if they can be.
-    pub(super) fn sort(self) -> Option<Sort> {
-        Some(match self {
-            Self::Name => Sort::Name,
-            Self::Address => Sort::Address,
-            Self::Sent => Sort::Sent,
-            Self::Loss => Sort::Loss,
-            Self::Last => Sort::Last,
-            Self::Min => Sort::Min,
-            Self::P50 => Sort::P50,
-            Self::P99 => Sort::P99,
-            Self::Max => Sort::Max,
-            Self::Jitter => Sort::Jitter,
-            Self::Recent => return None,
-        })
+    /// Whether rows can be sorted by it.
+    pub(super) fn sorts(self) -> bool {
+        self != Self::Recent
+    }
+
+    /// The round trip, or what is told in its unit, that it shows of a destination; none before
+    /// there is one, and of columns that show something else.
+    pub(super) fn rtt_ns(self, destination: &DestinationStats) -> Option<u64> {
+        let rtt = Some(destination.rtt).filter(|rtt| rtt.count > 0)?;
+        match self {
+            Self::Last => destination.last_ns,
+            Self::Min => Some(rtt.min_ns),
+            Self::P50 => Some(rtt.p50_ns),
+            Self::P99 => Some(rtt.p99_ns),
+            Self::Max => Some(rtt.max_ns),
+            Self::Jitter => destination.jitter_ns,
+            Self::Name | Self::Address | Self::Sent | Self::Loss | Self::Recent => None,
+        }
     }
 }
 
@@ -115,12 +118,12 @@ pub(super) struct Placed {
 }
 
 /// Places columns in `width` characters, for names and addresses of the given longest lengths
-/// (no addresses if zero), with rows in this order.
+/// (no addresses if zero), with rows sorted by a column or not.
 pub(super) fn place(
     width: u16,
     name_width: usize,
     address_width: usize,
-    sort: Sort,
+    sorted: Option<Column>,
 ) -> Vec<Placed> {
     let name_want = clamp(
         name_width,
@@ -134,7 +137,7 @@ pub(super) fn place(
         .filter(|column| *column != Column::Address || address_want > 0)
         .map(|column| (column, min_width(column, name_want, address_want)))
         .collect();
-    let mut order = least_missed_first(sort);
+    let mut order = least_missed_first(sorted);
     while total(&columns, gap) > width {
         match order.next() {
             Some(least) => columns.retain(|(column, _)| *column != least),
@@ -166,12 +169,13 @@ pub(super) fn place(
         .collect()
 }
 
-/// What is given up with rows in this order: their figures are missed more than any but the loss.
-fn least_missed_first(sort: Sort) -> impl Iterator<Item = Column> {
+/// What is given up, first things first, where rows are sorted by a column: that one is missed more
+/// than any but the loss.
+fn least_missed_first(sorted: Option<Column>) -> impl Iterator<Item = Column> {
     let [others @ .., loss] = LEAST_MISSED_FIRST;
     let (sorted, others): (Vec<_>, Vec<_>) = others
         .into_iter()
-        .partition(|column| column.sort() == Some(sort));
+        .partition(|column| Some(*column) == sorted);
     others.into_iter().chain(sorted).chain([loss])
 }
 
@@ -216,8 +220,13 @@ pub(super) fn shorten(text: &str, width: usize) -> String {
 mod tests {
     use super::*;
 
-    fn shown(width: u16, name_width: usize, address_width: usize, sort: Sort) -> String {
-        let placed = place(width, name_width, address_width, sort);
+    fn shown(
+        width: u16,
+        name_width: usize,
+        address_width: usize,
+        sorted: Option<Column>,
+    ) -> String {
+        let placed = place(width, name_width, address_width, sorted);
         let mut next = 0;
         for column in &placed {
             assert!(column.x >= next, "columns overlap at width {width}");
@@ -238,64 +247,55 @@ mod tests {
                 160,
                 14,
                 14,
-                "destination address sent loss % last min p50 p99 max jitter recent",
+                "destination address sent loss last min p50 p99 max jitter recent",
             ),
             (
                 120,
                 14,
                 14,
-                "destination address sent loss % last min p50 p99 max recent",
+                "destination address sent loss last min p50 p99 max recent",
             ),
             (
                 120,
                 39,
                 0,
-                "destination sent loss % last min p50 p99 max jitter recent",
+                "destination sent loss last min p50 p99 max jitter recent",
             ),
-            (
-                80,
-                14,
-                14,
-                "destination sent loss % last p50 p99 max recent",
-            ),
-            (80, 39, 0, "destination sent loss % last p50 p99 max recent"),
-            (60, 14, 0, "destination loss % last p50 p99 recent"),
-            (40, 14, 0, "destination loss % p50 recent"),
-            (24, 14, 0, "destination loss %"),
+            (80, 14, 14, "destination sent loss last p50 p99 max recent"),
+            (80, 39, 0, "destination sent loss last p50 p99 max recent"),
+            (60, 14, 0, "destination loss last p50 p99 recent"),
+            (40, 14, 0, "destination loss p50 recent"),
+            (24, 14, 0, "destination loss"),
             (10, 14, 0, "destination"),
             (0, 14, 0, "destination"),
         ] {
-            assert_eq!(
-                shown(width, name, address, Sort::List),
-                columns,
-                "width {width}"
-            );
+            assert_eq!(shown(width, name, address, None), columns, "width {width}");
         }
     }
 
     #[test]
     fn what_rows_are_sorted_by_is_shown_wherever_it_fits() {
-        for (width, sort, columns) in [
+        for (width, column, columns) in [
             (
                 120,
-                Sort::Jitter,
-                "destination sent loss % last min p50 p99 max jitter recent",
+                Column::Jitter,
+                "destination sent loss last min p50 p99 max jitter recent",
             ),
             (
                 80,
-                Sort::Jitter,
-                "destination sent loss % last p50 p99 jitter recent",
+                Column::Jitter,
+                "destination sent loss last p50 p99 jitter recent",
             ),
             (
                 80,
-                Sort::Min,
-                "destination sent loss % last min p50 p99 recent",
+                Column::Min,
+                "destination sent loss last min p50 p99 recent",
             ),
-            (40, Sort::Jitter, "destination loss % jitter"),
-            (24, Sort::Jitter, "destination loss %"),
-            (24, Sort::Loss, "destination loss %"),
+            (40, Column::Jitter, "destination loss jitter"),
+            (24, Column::Jitter, "destination loss"),
+            (24, Column::Loss, "destination loss"),
         ] {
-            assert_eq!(shown(width, 14, 14, sort), columns, "width {width}");
+            assert_eq!(shown(width, 14, 14, Some(column)), columns, "width {width}");
         }
     }
 
@@ -303,8 +303,8 @@ mod tests {
     fn every_width_holds_together() {
         for width in 0..300 {
             for lengths in [(0, 0), (9, 15), (39, 39), (1000, 1000)] {
-                for sort in [Sort::List, Sort::Address, Sort::Jitter] {
-                    shown(width, lengths.0, lengths.1, sort);
+                for sorted in [None, Some(Column::Address), Some(Column::Jitter)] {
+                    shown(width, lengths.0, lengths.1, sorted);
                 }
             }
         }
