@@ -10,6 +10,7 @@
 //!   endpoint.json      0600, how to reach the engine; there while a pinger shares it
 //!   engine.log         what the engine said last
 //!   engine/            ClickHouse's files
+//!   definitions/       its definitions before the last change of the schema
 //!   config/            written afresh at each start: the engine's settings, users, keys
 //! ```
 
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use super::StoreError;
 use super::clickhouse::{Address, Connection, DATABASE};
 use config::Secrets;
+pub(super) use definitions::Definitions;
 use find::Program;
 use keeper::{Ended, Keeper, Trouble, Word};
 pub(super) use lock::DirLock;
@@ -30,9 +32,11 @@ use port::HeldPort;
 
 mod child;
 mod config;
+mod definitions;
 mod endpoint;
 mod find;
 mod keeper;
+mod listing;
 mod lock;
 mod mend;
 mod plan;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::config::{self, Secrets};
+use super::definitions::Definitions;
 use super::find::Program;
 use super::lock::DirLock;
 use super::{absolute, child, mend, private};
@@ -44,7 +45,7 @@ impl Plan {
     /// When the data directory cannot be written or mended.
     pub(super) fn command(&self, lock: &DirLock) -> Result<Command, StoreError> {
         let files = self.prepare()?;
-        mend::remove_empty_databases(&files.data)?;
+        Definitions::of(&self.data_dir).restore()?;
         mend::free_burnt_tokens(&files.data)?;
         let log = open_log(&files.log)?;
         // Not our path: an upgrade may have replaced the file while we run.
