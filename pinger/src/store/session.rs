@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::StoreError;
 use super::clickhouse::{Address, Connection};
-use super::embedded::{self, Definitions, DirLock, EmbeddedOptions, Engine};
+use super::embedded::{Definitions, DirLock, EmbeddedOptions, Endpoint, Engine};
 use super::schema::{self, Applied, Company, Say};
 use crate::config::{StoreChoice, StoreOptions};
 
@@ -188,8 +188,8 @@ fn lock_or_join(options: &StoreOptions, runtime: &Runtime) -> Result<Joined, Sto
         if let Some(lock) = DirLock::try_take(&options.data_dir)? {
             return Ok(Joined::Lock(lock));
         }
-        if let Some(address) = embedded::read_endpoint(&options.data_dir) {
-            let connection = Connection::new(address);
+        if let Some(endpoint) = Endpoint::read(&options.data_dir) {
+            let connection = Connection::new(endpoint.into());
             // It may have ended since; then the lock is free in a moment.
             if runtime.block_on(connection.execute("SELECT 1")).is_ok() {
                 return Ok(Joined::Running(Box::new(connection)));

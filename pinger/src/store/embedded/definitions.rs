@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::listing::{HINT, entries, subdirectories};
-use super::private_dir;
+use super::private;
 use crate::store::StoreError;
 
 /// What the format version of a table's directory says: there is only this one.
@@ -44,7 +44,7 @@ impl Definitions {
     /// # Errors
     /// When one cannot be kept: then nothing should be changed.
     pub(in crate::store) fn keep(&self) -> Result<(), StoreError> {
-        private_dir(&self.kept)?;
+        private::dir(&self.kept)?;
         let all = self.all()?.into_iter();
         let all: Vec<_> = all.filter(|file| file.kind == Kind::Definition).collect();
         for file in all.iter().filter(|file| !file.is_torn()) {
