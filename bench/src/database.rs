@@ -3,7 +3,6 @@
 //!
 //! In: an empty data directory of its own. It never measures itself: whoever asks does.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,8 +11,8 @@ use clickhouse::Client;
 use pinger::config::{Source, SpoolOptions, StoreChoice, StoreOptions};
 use pinger::destination::Destination;
 use pinger::stats::{Counts, RowCounts};
+use pinger::store::embedded::Endpoint;
 use pinger::store::{RunInfo, Store};
-use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use crate::bench::DataDir;
@@ -39,17 +38,6 @@ pub(crate) struct Answer {
     pub(crate) took: Duration,
     /// Rows of tables that the engine read for it.
     pub(crate) rows_read: u64,
-}
-
-/// What of a data directory's `endpoint.json` is needed to reach its engine.
-#[derive(Deserialize)]
-struct Endpoint {
-    url: String,
-    database: String,
-    user: String,
-    password: String,
-    header_name: String,
-    header_value: String,
 }
 
 impl Database {
@@ -206,10 +194,8 @@ pub(crate) fn wall_ns() -> Result<u64> {
 }
 
 fn connect(directory: &Path) -> Result<Client> {
-    let path = directory.join("endpoint.json");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"))?;
-    let endpoint: Endpoint =
-        serde_json::from_str(&text).with_context(|| format!("{path:?} is of another pinger"))?;
+    let endpoint = Endpoint::read(directory)
+        .with_context(|| format!("the engine on {directory:?} is not shared"))?;
     Ok(Client::default()
         .with_url(endpoint.url)
         .with_database(endpoint.database)

@@ -9,7 +9,7 @@
 //! |---|---|---|---|
 //! | ICMP, ICMPv6 | the header's 16 | cookie, checksum = check | identifier, sequence, checksum |
 //! | UDP | 16 in the payload, 15 in the checksum | cookie, the checksum's | ports, checksum |
-//! | TCP | 16 in the initial sequence number | its other 16, of the cookie | ports, sequence number |
+//! | TCP | 16 in the initial sequence number | its other 16: the cookie | ports, sequence number |
 //!
 //! A checksum takes the value wanted because two bytes of the payload, the balance, make up for
 //! the rest. As a by-product all ICMP probes of a flow have one checksum, so routers that spread

@@ -231,8 +231,8 @@ impl SlotState {
     pub const SENT: u64 = 1;
     /// Answered, and an [`Event`] tells of it.
     pub const ANSWERED: u64 = 2;
-    /// The same, by a SYN-ACK, or it is not known by what: a connection may be half open until a RST
-    /// has closed it.
+    /// The same, by a SYN-ACK, or it is not known by what: a connection may be half open until a
+    /// RST has closed it.
     pub const ANSWERED_OPEN: u64 = 6;
     /// Given up by the sender after its timeout.
     pub const EXPIRED: u64 = 3;

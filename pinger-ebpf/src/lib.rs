@@ -6,9 +6,9 @@
 //! simulated on the host. The program itself (`main.rs`) only glues it to maps and the hook.
 #![cfg_attr(not(test), no_std)]
 
+pub mod layout;
 pub mod cookie;
 pub mod identity;
-pub mod layout;
-pub mod matching;
 pub mod parse;
 pub mod payload;
+pub mod matching;

@@ -6,12 +6,17 @@
 //! Out: frames to the links, [`Note`]s to the sink. Single-threaded; it never sleeps, never reads
 //! a clock of its own and cannot fail.
 
+mod note;
 mod outgoing;
+mod readings;
 mod resets;
 
 use pinger_ebpf::cookie::cookie;
 
+pub use self::note::{End, Note, Sink};
+use self::note::{ended_note, unreported};
 use self::outgoing::Outgoing;
+use self::readings::{Readings, readings};
 use self::resets::Half;
 pub use self::resets::Reset;
 use crate::destination::FlowIndex;
@@ -19,7 +24,7 @@ use crate::flight::{AtomicSlot, Flight, Standing};
 use crate::link::Link;
 use crate::packet::Frames;
 use crate::route::{Head, LinkPlace};
-use crate::schedule::{Cycle, Schedule, Turn};
+use crate::schedule::{Schedule, Turn};
 
 /// The most probes ended in one [`Engine::poll`]: a few microseconds' work, so that a burst of
 /// timeouts does not make the next probe late.
@@ -32,65 +37,6 @@ const PASSED_OVER_MAX: u64 = 64;
 /// How long a flood waits when no flow has a way: soon enough for one that comes back.
 const NO_WAY_PAUSE_NS: u64 = 1_000_000;
 
-/// What the engine tells the stats keeper. Each probe is announced once by [`Note::Sent`]; every
-/// other note but [`Note::Skipped`] ends one. Answers end the others, through the ring buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// A probe is about to leave.
-    Sent {
-        /// Its flow.
-        flow: FlowIndex,
-    },
-    /// Turns that were left out because the sender was more than an interval late.
-    Skipped {
-        /// How many.
-        turns: u64,
-    },
-    /// A probe ended without an answer from the kernel program.
-    Ended {
-        /// Its flow.
-        flow: FlowIndex,
-        /// Its sequence in the flow.
-        sequence: u64,
-        /// When it was due.
-        due_ns: u64,
-        /// When it was sent, or tried.
-        tx_ns: u64,
-        /// How it ended.
-        end: End,
-    },
-}
-
-/// How a probe ended without an answer from the kernel program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Nothing came before the timeout.
-    Lost,
-    /// An answer came in time, but its details found the ring buffer full.
-    Unreported {
-        /// Round trip, nanoseconds.
-        rtt_ns: u64,
-        /// Whether the answer was an ICMP error.
-        error: bool,
-    },
-    /// The link would not take it.
-    Refused,
-    /// There is no way to the destination: no route, or its neighbour does not answer.
-    Unreachable,
-}
-
-/// Takes the engine's notes.
-pub trait Sink {
-    /// How many notes it can take now.
-    fn room(&self) -> usize;
-
-    /// Takes a note. Only called where there is room.
-    fn push(&mut self, note: Note);
-
-    /// How many probes have ended by an answer so far, as far as the stats keeper knows.
-    fn answered(&self) -> u64;
-}
-
 /// When to probe how much.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -102,49 +48,6 @@ pub struct Limits {
     pub batch: usize,
     /// In a flood, the most probes in flight.
     pub in_flight: u64,
-}
-
-/// The two readings of a cycle: which turn is due next, and which one ends next.
-struct Readings {
-    next: u64,
-    end: u64,
-    /// How many turns there are in all.
-    turns: u64,
-    /// The most turns from `end` to `next`: with more, a flow would have more probes in flight
-    /// than slots.
-    capacity: u64,
-    /// How many turns in a row were passed over, as their flows have no way.
-    passed_over: u64,
-}
-
-impl Readings {
-    fn of<M: AsRef<[AtomicSlot]>>(cycle: &Cycle, limits: &Limits, flight: &Flight<M>) -> Self {
-        let by_count = limits.count.map(|count| count.saturating_mul(cycle.len()));
-        let turns = by_count
-            .unwrap_or(u64::MAX)
-            .min(cycle.turns_before(limits.until_ns));
-        let flows = (0..cycle.len()).map(|turn| cycle.turn(turn).flow);
-        let run = flows.map(|flow| flight.run(flow)).min().unwrap_or(0);
-        Self {
-            next: 0,
-            end: 0,
-            turns,
-            capacity: run * cycle.len(),
-            passed_over: 0,
-        }
-    }
-}
-
-/// The readings of all cycles, at their start.
-fn readings<M: AsRef<[AtomicSlot]>>(
-    schedule: &Schedule,
-    limits: &Limits,
-    flight: &Flight<M>,
-) -> Vec<Readings> {
-    let cycles = schedule.cycles().iter();
-    cycles
-        .map(|cycle| Readings::of(cycle, limits, flight))
-        .collect()
 }
 
 /// See the module's description.
@@ -509,33 +412,6 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
                 ));
             }
         }
-    }
-}
-
-/// How a probe ended that is not in flight any more, if nobody has told of it yet.
-fn unreported(standing: Standing) -> Option<(u64, End)> {
-    match standing {
-        Standing::Unreported {
-            tx_ns,
-            rtt_ns,
-            is_error: error,
-        } => Some((tx_ns, End::Unreported { rtt_ns, error })),
-        Standing::InFlight { .. } | Standing::Settled => None,
-    }
-}
-
-fn ended_note(cycle: &Cycle, turn: Turn, tx_ns: u64, end: End) -> Note {
-    let due_ns = if cycle.interval_ns == 0 {
-        tx_ns
-    } else {
-        turn.due_ns
-    };
-    Note::Ended {
-        flow: turn.flow,
-        sequence: turn.sequence,
-        due_ns,
-        tx_ns,
-        end,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Destinations as flows: what is constant on the wire, and how the kernel program finds it.
 //!
-//! In: destinations, their identifiers, the run's secret. Out: the keys and values of the kernel program's flow
-//! table, the runs of slots, and the prepared frames. Pure.
+//! In: destinations, their identifiers, the run's secret. Out: the keys and values of the kernel
+//! program's flow table, the runs of slots, and the prepared frames. Pure.
 
 use std::net::IpAddr;
 

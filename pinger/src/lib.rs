@@ -20,10 +20,10 @@ pub mod rows;
 pub mod native;
 pub mod spool;
 
+pub mod config;
+pub mod resolve;
 pub mod wire;
 pub mod store;
 pub mod view;
-pub mod resolve;
-pub mod config;
 pub mod cli;
 pub mod run;

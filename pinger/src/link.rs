@@ -1,5 +1,4 @@
-//! The seam between the engine and whatever carries frames: AF_XDP today, a simulated network in
-//! tests, two other ways to send later.
+//! The seam between the engine and what carries frames: AF_XDP, or a simulated network in tests.
 
 /// Why frames could not be handed to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -89,7 +89,10 @@ pub enum Problem {
         first: String,
     },
     /// The list is full.
-    #[error("{host} is not probed: the list is full with {}", counted(MAX_DESTINATIONS as u128, "destination"))]
+    #[error(
+        "{host} is not probed: the list is full with {}",
+        counted(MAX_DESTINATIONS as u128, "destination")
+    )]
     Full {
         /// What the user wrote.
         host: String,

@@ -5,6 +5,7 @@
 //! netlink. Never asks the kernel itself, and never decides where a packet goes: the kernel is
 //! the authority on routes, this is only its answers in order.
 
+mod hop;
 mod table;
 
 #[cfg(test)]
@@ -17,7 +18,8 @@ use thiserror::Error;
 
 use crate::destination::{FlowIndex, Protocol};
 
-pub use table::{HopView, RouteTable};
+pub use hop::HopView;
+pub use table::RouteTable;
 
 /// `ETH_P_IP` of `include/uapi/linux/if_ether.h`.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;

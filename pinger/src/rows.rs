@@ -1,7 +1,7 @@
-//! Results to rows: the bytes that ClickHouse gets.
+//! Results to rows, cut into chunks.
 //!
-//! In: [`ProbeResult`]s on the monotonic clock. Out: rows on the wall
-//! clock with the keys of source and destination. Does no I/O.
+//! In: [`ProbeResult`]s on the monotonic clock. Out: rows on the wall clock with the keys of source
+//! and destination, in the types of ClickHouse's columns. Does no I/O.
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -193,6 +193,9 @@ pub struct DestinationStats {
     pub closed: bool,
     /// Round trips of the replies of the whole run; errors have none here.
     pub rtt: Quantiles,
+    /// How much they vary from one reply to the next, nanoseconds: the estimate of RFC 3550
+    /// section 6.4.1; `None` before the second reply.
+    pub jitter_ns: Option<u64>,
     /// The last results.
     pub recent: History,
 }
@@ -231,6 +234,8 @@ pub struct Snapshot {
     pub answers: AnswerCounts,
     /// Round trips of all destinations' replies.
     pub rtt: Quantiles,
+    /// Mean of the destinations' jitter, nanoseconds; `None` before any has a second reply.
+    pub jitter_ns: Option<u64>,
     /// How late the prober sent, after each probe was due.
     pub lag: Quantiles,
     /// Events that found the ring buffer full: their answers count, their details are gone.

@@ -192,7 +192,8 @@ struct Found {
 async fn find(session: &Session, options: &StoreOptions) -> Result<Found, StoreError> {
     let connection = session.connection();
     if session.is_embedded() {
-        schema::apply(connection, Company::Alone, &mut tell).await?;
+        let definitions = session.definitions();
+        schema::apply(connection, Company::Alone, definitions, &mut tell).await?;
     } else if let Some(reason) = away(connection).await? {
         let url = connection.url();
         return Ok(Found {

@@ -3,6 +3,7 @@
 
 mod mapping;
 mod run_dir;
+mod syscall;
 
 pub mod clock;
 pub mod privilege;

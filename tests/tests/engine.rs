@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use pinger::config::StoreOptions;
 use pinger::stats::Counts;
-use pinger::store::Store;
-use store_kit::{Home, PATIENCE, await_that, chunk, engines, open, required, wall_ns};
+use store_kit::{
+    Home, PATIENCE, await_notice, await_that, chunk, engines, open, required, wall_ns,
+};
 
 /// Rows in each batch.
 const ROWS: u64 = 1_000;
@@ -34,16 +35,6 @@ fn await_another(options: &StoreOptions, pid: i32) {
         let pids = engines(&options.data_dir);
         !pids.is_empty() && !pids.contains(&pid)
     });
-}
-
-/// Waits for a notice; gives all that came until then.
-fn await_notice(store: &Store, text: &str) -> Vec<String> {
-    let mut told: Vec<String> = Vec::new();
-    await_that(text, || {
-        told.extend(store.notices().try_iter());
-        told.iter().any(|notice| notice.contains(text))
-    });
-    told
 }
 
 #[test]

@@ -131,13 +131,16 @@ prop_compose! {
             true => (0, timeout_us.min(interval_us)),
             false => (trace, timeout_us),
         };
-        Group { count, v6, protocol, interval_us, timeout_us, size, data, closed, trace, routers, hop }
+        Group {
+            count, v6, protocol, interval_us, timeout_us, size, data, closed, trace, routers, hop,
+        }
     }
 }
 
 prop_compose! {
     fn settings()(
-        count in prop::option::of(0..200_u64), duration_ms in prop::option::of(0..300_u64), flood: bool, batch in 1..40_usize,
+        count in prop::option::of(0..200_u64), duration_ms in prop::option::of(0..300_u64),
+        flood: bool, batch in 1..40_usize,
         in_flight in 1..300_u64, ring in prop_oneof![0..20_usize, Just(1 << 16)],
         notes in 3..200_usize, gather_us in 1..5000_u64, wake_late_us in 0..300_u64,
     ) -> Run {
@@ -156,7 +159,10 @@ prop_compose! {
     ) -> Scenario {
         let stop_ms = if run.flood { 20 } else { 300 };
         let last_hop = destinations.iter().map(|group| group.hop).max().unwrap_or(0);
-        let change = |(at_ms, hop, up): (u64, u32, bool)| HopChange { at_ms, hop: hop.min(last_hop), up };
+        let change = |(at_ms, hop, up): (u64, u32, bool)| {
+            let hop = hop.min(last_hop);
+            HopChange { at_ms, hop, up }
+        };
         Scenario {
             name: "drawn".to_owned(),
             seed,
@@ -172,7 +178,10 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(1000)
+    })]
 
     #[test]
     fn whatever_goes_wrong_every_probe_ends_as_it_did(scenario in scenario()) {

@@ -14,11 +14,20 @@ use std::time::Duration;
 
 use pinger::config::{DropPolicy, SpoolOptions, SpoolPlace, StoreChoice, StoreOptions};
 use pinger::stats::{Counts, RowCounts};
-use pinger::store::Store;
 use pinger::wire::tally::{Tally, TallyCopy};
 use store_kit::{
-    Home, PATIENCE, SOURCE, Server, Wire, all_written, await_that, chunk, open, wall_ns,
+    Home, PATIENCE, SOURCE, Server, Wire, all_written, await_notice, await_that, chunk, open,
+    wall_ns,
 };
+
+/// A server with our tables, a wire to it that can be cut, and the way to it by that wire.
+fn behind_a_wire() -> (Server, Wire, StoreOptions) {
+    let server = Server::start();
+    let wire = Wire::to(server.port);
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let options = server.options("boss", wire.port, "pinger");
+    (server, wire, options)
+}
 
 /// The folders of runs in a spool.
 fn folders(options: &StoreOptions) -> Vec<PathBuf> {
@@ -36,16 +45,6 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Waits for a notice; gives all that came until then.
-fn await_notice(store: &Store, text: &str) -> Vec<String> {
-    let mut told: Vec<String> = Vec::new();
-    await_that(text, || {
-        told.extend(store.notices().try_iter());
-        told.iter().any(|notice| notice.contains(text))
-    });
-    told
-}
-
 /// Rows, distinct rows, and what the rollups of both steps say.
 const SUMS: &str = "SELECT (SELECT (count(), uniqExact(run, destination, sequence)) FROM results), \
      (SELECT sum(reply) FROM results_minute), (SELECT sum(reply) FROM results_hour) FORMAT TSV";
@@ -59,10 +58,7 @@ const GAPS: &str = "SELECT run, reason, sum(probes), sum(rows) FROM gaps GROUP B
 
 #[test]
 fn a_segment_sent_again_changes_nothing() {
-    let server = Server::start();
-    let mut wire = Wire::to(server.port);
-    pinger::store::apply_schema(&server.boss()).expect("boss may");
-    let options = server.options("boss", wire.port, "pinger");
+    let (server, mut wire, options) = behind_a_wire();
     let run = wall_ns(Duration::from_secs(1000));
     wire.cut();
     let store = open(&options, run).expect("a server that is away stops nobody");
@@ -94,11 +90,8 @@ fn copy_folder(from: &Path, to: &Path) {
 
 #[test]
 fn an_outage_doubles_and_loses_nothing_and_is_said_once() {
-    let server = Server::start();
-    let mut wire = Wire::to(server.port);
-    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let (server, mut wire, options) = behind_a_wire();
     let run = wall_ns(Duration::from_secs(1000));
-    let options = server.options("boss", wire.port, "pinger");
     let store = open(&options, run).expect("it is reachable");
     let sender = store.sender();
     let mut told = Vec::new();
@@ -124,10 +117,7 @@ fn an_outage_doubles_and_loses_nothing_and_is_said_once() {
 
 #[test]
 fn what_a_run_could_not_send_the_next_one_sends() {
-    let server = Server::start();
-    let mut wire = Wire::to(server.port);
-    pinger::store::apply_schema(&server.boss()).expect("boss may");
-    let options = server.options("boss", wire.port, "pinger");
+    let (server, mut wire, options) = behind_a_wire();
     let run = wall_ns(Duration::from_secs(1000));
     wire.cut();
     let store = open(&options, run).expect("a server that is away stops nobody");
@@ -197,10 +187,7 @@ fn complete_a_killed_run(name: &str, is_memory_lost: bool) -> (Server, u64) {
     if let Ok(store) = std::env::var(VICTIM) {
         victim(&store);
     }
-    let server = Server::start();
-    let mut wire = Wire::to(server.port);
-    pinger::store::apply_schema(&server.boss()).expect("boss may");
-    let options = server.options("boss", wire.port, "pinger");
+    let (server, mut wire, options) = behind_a_wire();
     wire.cut();
     let data_dir = options.data_dir.display();
     let mut victim = Command::new(std::env::current_exe().expect("a test is a file"))
@@ -325,7 +312,8 @@ fn a_store_that_cannot_write_is_waited_for() {
     let options = server.boss();
     let troubles = [
         (
-            "ALTER TABLE results MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1",
+            "ALTER TABLE results \
+             MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1",
             "TOO_MANY_PARTS",
             "ALTER TABLE results RESET SETTING parts_to_throw_insert, parts_to_delay_insert",
         ),
@@ -358,11 +346,8 @@ fn a_store_that_cannot_write_is_waited_for() {
 
 #[test]
 fn a_user_who_loses_his_rights_is_waited_for() {
-    let server = Server::start();
-    let mut wire = Wire::to(server.port);
-    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let (server, mut wire, options) = behind_a_wire();
     let run = wall_ns(Duration::from_secs(1000));
-    let options = server.options("boss", wire.port, "pinger");
     let store = open(&options, run).expect("all is well");
     let sender = store.sender();
     let grant = "it's necessary to have the grant INSERT(run) ON pinger.incoming";
@@ -466,10 +451,7 @@ impl Drop for Stub {
 #[test]
 fn a_full_spool_drops_what_it_is_told_to_and_says_so() {
     for drop in [DropPolicy::Oldest, DropPolicy::Newest] {
-        let server = Server::start();
-        let mut wire = Wire::to(server.port);
-        pinger::store::apply_schema(&server.boss()).expect("boss may");
-        let mut options = server.options("boss", wire.port, "pinger");
+        let (server, mut wire, mut options) = behind_a_wire();
         options.spool.bytes_max = 1 << 20;
         options.spool.drop = drop;
         let run = wall_ns(Duration::from_secs(1000));
@@ -518,10 +500,7 @@ fn noisy_chunk(run: u64, number: u64) -> pinger::rows::RowChunk {
 
 #[test]
 fn in_memory_nothing_outlives_the_run() {
-    let server = Server::start();
-    let mut wire = Wire::to(server.port);
-    pinger::store::apply_schema(&server.boss()).expect("boss may");
-    let mut options = server.options("boss", wire.port, "pinger");
+    let (_server, mut wire, mut options) = behind_a_wire();
     options.spool.place = SpoolPlace::Memory;
     let run = wall_ns(Duration::from_secs(1000));
     let store = open(&options, run).expect("it is reachable");

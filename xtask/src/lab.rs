@@ -5,6 +5,7 @@
 //! the root namespace ([`machine`], for `cargo xtask lab` and `run`) or in a namespace of its own
 //! ([`Lab`], for tests, which may run many at once).
 
+pub mod addresses;
 pub mod command;
 pub mod machine;
 pub mod namespace;
@@ -17,15 +18,17 @@ use std::{fs, process};
 
 use anyhow::Result;
 
+use addresses::FAR;
+pub use addresses::{
+    BLACK_HOLE, DEAD_ENDS, DIRECT_IPV4, DIRECT_IPV6, DeadEnd, HOSTS_IPV4, HOSTS_IPV6, INTERFACE,
+    NOWHERE, PROHIBITED, SECOND_INTERFACE, SECOND_IPV4, SECOND_IPV6, UNREACHABLE, direct_ipv4,
+    direct_ipv6, router_ipv4, router_ipv6,
+};
 pub use namespace::Namespace;
 use services::Services;
 pub use services::{ECHO_PORT, TCP_PORTS};
-pub use topology::{
-    BLACK_HOLE, DEAD_ENDS, DIRECT_IPV4, DIRECT_IPV6, DeadEnd, HOSTS_IPV4, HOSTS_IPV6, INTERFACE,
-    NOWHERE, PROHIBITED, SECOND_INTERFACE, SECOND_IPV4, SECOND_IPV6, Shape, UNREACHABLE,
-    direct_ipv4, direct_ipv6, router_ipv4, router_ipv6,
-};
-use topology::{FAR, Topology};
+pub use topology::Shape;
+use topology::Topology;
 
 /// Begins the name of every test lab's namespaces; the owner's process id follows.
 const TEST_PREFIX: &str = "pinger-test-";

@@ -8,11 +8,11 @@ pub mod process;
 pub mod progress;
 pub mod signals;
 
-pub mod bench;
+pub mod setup;
 pub mod build;
 pub mod lab;
-pub mod readme;
 pub mod run;
-pub mod setup;
 pub mod sql;
 pub mod test;
+pub mod bench;
+pub mod readme;

@@ -34,7 +34,7 @@ impl Run {
         let script = env::temp_dir().join(format!("xtask-stand-in-{name}-{}", std::process::id()));
         fs::write(&script, STAND_IN).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        // A shell that runs the tests in the background makes them ignore SIGINT, and all they start.
+        // A shell that runs the tests in the background makes them and theirs ignore SIGINT.
         let mut xtask = Command::new("env")
             .args(["--default-signal=INT,QUIT", env!("CARGO_BIN_EXE_xtask")])
             .arg("run")

@@ -203,7 +203,10 @@ proptest! {
     }
 
     #[test]
-    fn without_room_nothing_is_told_and_the_answer_stays(tag in 0..4_usize, sequence in 1..1_u64 << 56) {
+    fn without_room_nothing_is_told_and_the_answer_stays(
+        tag in 0..4_usize,
+        sequence in 1..1_u64 << 56,
+    ) {
         let held = SlotState::new(TAGS[tag], sequence);
         let slot = TestSlot::new(held);
         let packet = packet_of(sequence, SIZE.into());
@@ -217,7 +220,11 @@ proptest! {
     }
 
     #[test]
-    fn a_wrong_cookie_is_never_ours(tag in 0..4_usize, sequence in 1..1_u64 << 56, bit in 0..64_usize) {
+    fn a_wrong_cookie_is_never_ours(
+        tag in 0..4_usize,
+        sequence in 1..1_u64 << 56,
+        bit in 0..64_usize,
+    ) {
         let held = SlotState::new(TAGS[tag], sequence);
         let slot = TestSlot::new(held);
         let mut packet = packet_of(sequence, SIZE.into());

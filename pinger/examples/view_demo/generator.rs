@@ -93,6 +93,7 @@ struct Invented {
     loss: f64,
     counts: Counts,
     last_ns: Option<u64>,
+    jitter_ns: Option<u64>,
     rtt: Kept,
     recent: History,
 }
@@ -124,6 +125,7 @@ impl Invented {
             loss,
             counts: Counts::default(),
             last_ns: None,
+            jitter_ns: None,
             rtt: Kept::default(),
             recent: History::default(),
         }
@@ -145,6 +147,12 @@ impl Invented {
         match rtt_ns {
             Some(rtt_ns) => {
                 self.counts.reply += 1;
+                if let Some(last_ns) = self.last_ns {
+                    // As RFC 3550 section 6.4.1 has it.
+                    let jitter_ns = self.jitter_ns.unwrap_or(0);
+                    let difference_ns = rtt_ns.abs_diff(last_ns);
+                    self.jitter_ns = Some(jitter_ns - jitter_ns / 16 + difference_ns / 16);
+                }
                 self.last_ns = Some(rtt_ns);
                 self.rtt.push(rtt_ns, KEPT);
             }
@@ -193,6 +201,13 @@ impl Generator {
         }
     }
 
+    /// Mean of the destinations' jitter.
+    fn jitter_ns(&self) -> Option<u64> {
+        let known = self.destinations.iter().filter_map(|one| one.jitter_ns);
+        let (sum_ns, count) = known.fold((0, 0), |(sum, count), ns| (sum + ns, count + 1));
+        u64::checked_div(sum_ns, count)
+    }
+
     /// The state now.
     pub(super) fn snapshot(&self) -> Snapshot {
         let mut totals = Counts::default();
@@ -215,6 +230,7 @@ impl Generator {
             },
             totals,
             rtt: self.rtt.quantiles(),
+            jitter_ns: self.jitter_ns(),
             lag: self.lag.quantiles(),
             ring_dropped: 0,
             forged: 0,
@@ -237,6 +253,7 @@ fn stats(destination: &Invented) -> DestinationStats {
         error: None,
         closed: false,
         rtt: destination.rtt.quantiles(),
+        jitter_ns: destination.jitter_ns,
         recent: destination.recent,
     }
 }

@@ -3,19 +3,18 @@
 //! The document is walked by hand instead of through serde, so that one reading finds every
 //! mistake, each with its line and column, and a misspelt key gets a suggestion.
 
+mod reader;
+
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Asked, ProbeSettings, Settings, Text, spool, value};
 use crate::destination::Written;
 use crate::mistake::{Mistake, Mistakes, listed, nearest};
-
-type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
-type Value<'i> = Spanned<DeValue<'i>>;
+use reader::{Key, Reader, Value};
 
 /// Keys at the top of the file.
 const GENERAL_KEYS: [&str; 14] = [
@@ -73,13 +72,7 @@ const PROBE_KEYS: [&str; 12] = [
 /// All mistakes in the order of the text: file, line, column, key, what was found and what is
 /// allowed.
 pub fn settings_of_file(file: &Text) -> Result<Settings, Mistakes> {
-    let line_starts = file.body.match_indices('\n').map(|(offset, _)| offset + 1);
-    let mut reader = Reader {
-        file,
-        table: "",
-        line_starts: std::iter::once(0).chain(line_starts).collect(),
-        mistakes: Vec::new(),
-    };
+    let mut reader = Reader::new(file);
     let (document, errors) = DeTable::parse_recoverable(&file.body);
     if errors.is_empty() {
         let settings = reader.settings(document.get_ref());
@@ -96,31 +89,14 @@ pub fn settings_of_file(file: &Text) -> Result<Settings, Mistakes> {
             continue;
         }
         line_told = line;
-        let advice = "The file is TOML: lines of key = value, texts in \"quotes\", for example\ninterval = \"100ms\"";
+        let advice = "The file is TOML: lines of key = value, texts in \"quotes\", \
+                      for example\ninterval = \"100ms\"";
         reader.complain(
             span,
             Mistake::new(format!("not TOML: {}", error.message()), advice),
         );
     }
-    reader.mistakes.sort_by_key(|(offset, _)| *offset);
-    Err(Mistakes(
-        reader
-            .mistakes
-            .into_iter()
-            .map(|(_, mistake)| mistake)
-            .collect(),
-    ))
-}
-
-/// Walks a document and gathers what is wrong with it.
-struct Reader<'f> {
-    file: &'f Text,
-    /// Name of the table being read; empty at the top.
-    table: &'static str,
-    /// Offset of each line's first byte.
-    line_starts: Vec<usize>,
-    /// Each with its offset in the text.
-    mistakes: Vec<(usize, Mistake)>,
+    Err(reader.into_mistakes())
 }
 
 impl Reader<'_> {
@@ -194,34 +170,6 @@ impl Reader<'_> {
             _ => probe.from = self.text(key, value, value::from),
         }
         Some(known)
-    }
-
-    /// Sets what two keys can set; TOML has each key only once, so a second time is the other's.
-    fn one_of_two<T>(&mut self, key: &Key<'_>, other: &str, new: Option<T>, old: &mut Option<T>) {
-        if old.is_some() {
-            let what = format!("{} and {other} say the same", key.get_ref());
-            self.complain(key.span(), Mistake::new(what, "Leave one of the two out."));
-        } else {
-            *old = new;
-        }
-    }
-
-    /// Reads one of the tables; what is complained of in it is told with its name.
-    fn within<T>(&mut self, table: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
-        self.table = table;
-        let result = read(self);
-        self.table = "";
-        result
-    }
-
-    /// "store.port" or, at the top, "interval".
-    fn full_name(&self, key: &Key<'_>) -> String {
-        match self.table {
-            "" => key.get_ref().to_string(),
-            // The table itself is what is wrong.
-            table if table == key.get_ref() => table.to_owned(),
-            table => format!("{table}.{}", key.get_ref()),
-        }
     }
 
     fn source(&mut self, key: &Key<'_>, value: &Value<'_>, settings: &mut Settings) {
@@ -340,125 +288,6 @@ impl Reader<'_> {
         valid.then_some(asked)
     }
 
-    fn text<T>(
-        &mut self,
-        key: &Key<'_>,
-        value: &Value<'_>,
-        check: impl Fn(&str) -> Result<T, Mistake>,
-    ) -> Option<T> {
-        match value.get_ref() {
-            DeValue::String(text) => self.checked(key, value, check(text)),
-            _ => self.wrong_type(key, value, "a text in quotes"),
-        }
-    }
-
-    /// A duration.
-    fn time<T>(
-        &mut self,
-        key: &Key<'_>,
-        value: &Value<'_>,
-        check: impl Fn(&str) -> Result<T, Mistake>,
-    ) -> Option<T> {
-        self.with_unit(key, value, ["s", "ms"], check)
-    }
-
-    /// An amount of bytes.
-    fn bytes<T>(
-        &mut self,
-        key: &Key<'_>,
-        value: &Value<'_>,
-        check: impl Fn(&str) -> Result<T, Mistake>,
-    ) -> Option<T> {
-        self.with_unit(key, value, ["GiB", "MiB"], check)
-    }
-
-    /// A number with a unit, such as one of these: one without is a mistake of its own.
-    fn with_unit<T>(
-        &mut self,
-        key: &Key<'_>,
-        value: &Value<'_>,
-        units: [&str; 2],
-        check: impl Fn(&str) -> Result<T, Mistake>,
-    ) -> Option<T> {
-        let found = match value.get_ref() {
-            DeValue::Integer(number) => number.to_string(),
-            DeValue::Float(number) => number.to_string(),
-            _ => return self.text(key, value, check),
-        };
-        let what = format!("{found} has no unit");
-        let advice = format!(
-            "Write number and unit in quotes: {name} = \"{found}{}\" or {name} = \"{found}{}\".",
-            units[0],
-            units[1],
-            name = key.get_ref()
-        );
-        self.checked(key, value, Err(Mistake::new(what, advice)))
-    }
-
-    fn number<T>(
-        &mut self,
-        key: &Key<'_>,
-        value: &Value<'_>,
-        check: impl Fn(&str) -> Result<T, Mistake>,
-    ) -> Option<T> {
-        match value.get_ref() {
-            DeValue::Integer(number) => {
-                let decimal = i128::from_str_radix(number.as_str(), number.radix());
-                let text = decimal.map_or_else(|_| number.to_string(), |n| n.to_string());
-                self.checked(key, value, check(&text))
-            }
-            DeValue::String(text) if check(text).is_ok() => {
-                self.wrong_type(key, value, "a number, without quotes")
-            }
-            DeValue::String(text) => self.checked(key, value, check(text)),
-            _ => self.wrong_type(key, value, "a whole number"),
-        }
-    }
-
-    fn flag(&mut self, key: &Key<'_>, value: &Value<'_>) -> Option<bool> {
-        match value.get_ref() {
-            DeValue::Boolean(flag) => Some(*flag),
-            _ => self.wrong_type(key, value, "true or false, without quotes"),
-        }
-    }
-
-    fn table<'t, 'i>(&mut self, key: &Key<'_>, value: &'t Value<'i>) -> Option<&'t DeTable<'i>> {
-        match value.get_ref() {
-            DeValue::Table(table) => Some(table),
-            _ => self.wrong_type(key, value, &format!("a table: a line [{}]", key.get_ref())),
-        }
-    }
-
-    fn checked<T>(
-        &mut self,
-        key: &Key<'_>,
-        value: &Value<'_>,
-        result: Result<T, Mistake>,
-    ) -> Option<T> {
-        let name = self.full_name(key);
-        result
-            .map_err(|mistake| self.complain(value.span(), mistake.at(name)))
-            .ok()
-    }
-
-    fn wrong_type<T>(&mut self, key: &Key<'_>, value: &Value<'_>, wanted: &str) -> Option<T> {
-        let found = match value.get_ref() {
-            DeValue::String(_) => "a text",
-            DeValue::Integer(_) => "a number",
-            DeValue::Float(_) => "a number with a fraction",
-            DeValue::Boolean(_) => "true or false",
-            DeValue::Datetime(_) => "a date",
-            DeValue::Array(_) => "a list",
-            DeValue::Table(_) => "a table",
-        };
-        let what = format!("{}: found {found}", self.full_name(key));
-        self.complain(
-            value.span(),
-            Mistake::new(what, format!("It must be {wanted}.")),
-        );
-        None
-    }
-
     fn unknown_key(&mut self, key: &Key<'_>, allowed: &[&str]) {
         let table = self.table;
         let name = &**key.get_ref();
@@ -492,27 +321,6 @@ impl Reader<'_> {
             key.span(),
             Mistake::new(format!("there is no setting {name:?}"), advice),
         );
-    }
-
-    fn complain(&mut self, span: Range<usize>, mistake: Mistake) {
-        self.mistakes
-            .push((span.start, mistake.at(self.place(span.start))));
-    }
-
-    /// Lines are counted from one.
-    fn line(&self, offset: usize) -> usize {
-        self.line_starts.partition_point(|start| *start <= offset)
-    }
-
-    /// "file:line:column", both counted from one, columns in characters.
-    fn place(&self, offset: usize) -> String {
-        let line = self.line(offset);
-        let before = self
-            .file
-            .body
-            .get(self.line_starts[line - 1]..offset)
-            .unwrap_or_default();
-        format!("{}:{line}:{}", self.file.name, before.chars().count() + 1)
     }
 }
 

@@ -118,8 +118,8 @@ impl Form {
     /// |---|---|
     /// | `example.org` | a host name |
     /// | `192.0.2.1`, `2001:db8::1`, `[2001:db8::1]` | that address |
-    /// | `10.0.0.0/24` | the block without its first (network) and last (broadcast) address; all of it from /31 on |
-    /// | `2001:db8::/120` | the block without its first (subnet-router anycast) address; all of it from /127 on |
+    /// | `10.0.0.0/24` | the block but its network and broadcast addresses; from /31 on, all |
+    /// | `2001:db8::/120` | the block but its subnet-router anycast address; from /127 on, all |
     /// | `10.0.0.1-10.0.0.9` | both ends and all between them |
     ///
     /// Brackets around all of it change nothing.
@@ -267,7 +267,8 @@ pub(crate) fn too_many(subject: &str, count: u128) -> Mistake {
             counted(count, "address")
         ),
         format!(
-            "One run can probe {} at most.\nGive a smaller block, or split it over several probers.",
+            "One run can probe {} at most.\n\
+             Give a smaller block, or split it over several probers.",
             counted(MAX_DESTINATIONS as u128, "address")
         ),
     )

@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 
+use super::hop::{Hop, HopView, ethernet_head};
 use super::{
-    Ask, AskHow, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHead, Fact, FlowRoute, Head, HopIndex,
-    HopKey, HopState, Link, LinkPlace, Mac, NeighbourState, NoRoute, Route, RouteQuery,
-    RouteUpdate,
+    Ask, Fact, FlowRoute, Head, HopIndex, HopKey, HopState, Link, LinkPlace, Mac, NeighbourState,
+    NoRoute, Route, RouteQuery, RouteUpdate,
 };
 use crate::destination::FlowIndex;
 
@@ -42,48 +42,6 @@ struct Flow {
     query: RouteQuery,
     route: Option<Result<Route, NoRoute>>,
     hop: Option<HopIndex>,
-}
-
-#[derive(Debug)]
-struct Hop {
-    key: HopKey,
-    flows: u32,
-    mac: Option<Mac>,
-    neighbour: Option<NeighbourState>,
-    head: Option<Head>,
-    queued: bool,
-}
-
-impl Hop {
-    fn state(&self) -> HopState {
-        match (self.mac, self.neighbour) {
-            (Some(mac), _) => HopState::Ready(mac),
-            (None, Some(NeighbourState::Failed)) => HopState::Unreachable,
-            (None, _) => HopState::Pending,
-        }
-    }
-
-    fn ask(&self) -> Option<AskHow> {
-        match self.neighbour {
-            None | Some(NeighbourState::Gone) => Some(AskHow::Create),
-            Some(NeighbourState::Failed) => Some(AskHow::Resolve),
-            Some(NeighbourState::Usable { fixed: false, .. }) => Some(AskHow::Verify),
-            Some(NeighbourState::Usable { fixed: true, .. } | NeighbourState::Resolving) => None,
-        }
-    }
-}
-
-/// A hop in use, for display and for waiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HopView {
-    /// Its position.
-    pub hop: HopIndex,
-    /// What it is.
-    pub key: HopKey,
-    /// How many flows go through it.
-    pub flows: u32,
-    /// Whether it has a MAC.
-    pub state: HopState,
 }
 
 impl RouteTable {
@@ -485,16 +443,6 @@ impl Flow {
             source,
         })
     }
-}
-
-/// The head of a frame to a neighbour.
-fn ethernet_head(destination: Mac, source: Mac, ipv6: bool) -> EthernetHead {
-    let ethertype = if ipv6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
-    let mut head = [0; 14];
-    head[..6].copy_from_slice(&destination.0);
-    head[6..12].copy_from_slice(&source.0);
-    head[12..].copy_from_slice(&ethertype.to_be_bytes());
-    head
 }
 
 /// The first and the last address of a prefix.

@@ -411,12 +411,56 @@ impl Model {
     }
 }
 
+/// A flow goes where its last route says, and has a head only if its link runs and its neighbour
+/// has a MAC; `learnt` is the MAC that was learnt last, of whom.
+fn check_flow(
+    flow: u32,
+    bench: &Bench,
+    model: &Model,
+    learnt: Option<(u32, IpAddr, Mac)>,
+) -> Result<(), TestCaseError> {
+    let route = bench.flows.get(&FlowIndex(flow)).copied().flatten();
+    let Some(expected) = model.routes.get(&flow) else {
+        prop_assert_eq!(route, None);
+        return Ok(());
+    };
+    let route = route.expect("it has a route");
+    prop_assert_eq!(route.source, expected.source);
+    let view = bench
+        .table
+        .hops()
+        .find(|hop| hop.hop == route.hop)
+        .expect("hop in use");
+    prop_assert_eq!(view.key.next_hop, expected.next_hop);
+    prop_assert_eq!(view.key.link, expected.link);
+    let link = model.links.get(&expected.link);
+    let running = link.is_some_and(|link| link.up && link.running);
+    let place = LinkPlace(u8::from(expected.link == SECOND));
+    let mac = match view.state {
+        HopState::Ready(mac) => Some(mac),
+        _ => None,
+    };
+    let want = mac.filter(|_| running).map(|mac| Head {
+        link: place,
+        ..head(mac, [0x08, 0x00])
+    });
+    prop_assert_eq!(bench.head(flow), want);
+    if let Some((link, address, learnt)) = learnt
+        && (link, address) == (expected.link, expected.next_hop)
+    {
+        prop_assert_eq!(mac, Some(learnt));
+    }
+    Ok(())
+}
+
 proptest! {
     /// After any facts: the engine that applied the updates is where a fresh snapshot would put
     /// it, each flow goes where its last route says, a head is there only if its link runs, and
     /// there are never more hops than flows.
     #[test]
-    fn updates_keep_the_engine_where_the_facts_are(facts in prop::collection::vec(any_fact(), 1..80)) {
+    fn updates_keep_the_engine_where_the_facts_are(
+        facts in prop::collection::vec(any_fact(), 1..80),
+    ) {
         let addresses: Vec<_> = (0..FLOWS).map(|flow| host(10 + flow as u8)).collect();
         let mut bench = Bench::new(&addresses);
         let mut model = Model::default();
@@ -449,30 +493,7 @@ proptest! {
             prop_assert_eq!(bench.table.settled(), answered && !pending);
 
             for flow in 0..FLOWS {
-                let route = bench.flows.get(&FlowIndex(flow)).copied().flatten();
-                let Some(expected) = model.routes.get(&flow) else {
-                    prop_assert_eq!(route, None);
-                    continue;
-                };
-                let route = route.expect("it has a route");
-                prop_assert_eq!(route.source, expected.source);
-                let view = hops.iter().find(|hop| hop.hop == route.hop).expect("hop in use");
-                prop_assert_eq!(view.key.next_hop, expected.next_hop);
-                prop_assert_eq!(view.key.link, expected.link);
-                let link = model.links.get(&expected.link);
-                let running = link.is_some_and(|link| link.up && link.running);
-                let place = LinkPlace(u8::from(expected.link == SECOND));
-                let mac = match view.state { HopState::Ready(mac) => Some(mac), _ => None };
-                let want = mac.filter(|_| running).map(|mac| Head {
-                    link: place,
-                    ..head(mac, [0x08, 0x00])
-                });
-                prop_assert_eq!(bench.head(flow), want);
-                if let Some((link, address, learnt)) = learnt
-                    && (link, address) == (expected.link, expected.next_hop)
-                {
-                    prop_assert_eq!(mac, Some(learnt));
-                }
+                check_flow(flow, &bench, &model, learnt)?;
             }
 
             let mut snapshot = Vec::new();

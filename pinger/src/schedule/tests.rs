@@ -52,7 +52,8 @@ fn turns_in(elapsed_ns: u64, flows: usize, interval_ns: u64) -> u64 {
 proptest! {
     #[test]
     fn turns_come_in_order_and_spread_evenly(
-        flows in 1..2000_usize, start_ns in START, interval_ns in interval(), elapsed_ns in 0..ELAPSED_MAX,
+        flows in 1..2000_usize, start_ns in START, interval_ns in interval(),
+        elapsed_ns in 0..ELAPSED_MAX,
     ) {
         let turn = turns_in(elapsed_ns, flows, interval_ns);
         let cycle = cycle(flows, start_ns, interval_ns);
@@ -66,8 +67,8 @@ proptest! {
 
     #[test]
     fn a_flow_never_drifts(
-        flows in 1..2000_usize, start_ns in START, interval_ns in interval(), turn in 0..1_u64 << 20,
-        rounds in 0..1_u64 << 20,
+        flows in 1..2000_usize, start_ns in START, interval_ns in interval(),
+        turn in 0..1_u64 << 20, rounds in 0..1_u64 << 20,
     ) {
         let cycle = cycle(flows, start_ns, interval_ns);
         let later = turn + rounds * flows as u64;
@@ -77,7 +78,8 @@ proptest! {
 
     #[test]
     fn what_is_due_is_exact_to_a_nanosecond(
-        flows in 1..2000_usize, start_ns in START, interval_ns in interval(), elapsed_ns in 0..ELAPSED_MAX,
+        flows in 1..2000_usize, start_ns in START, interval_ns in interval(),
+        elapsed_ns in 0..ELAPSED_MAX,
     ) {
         let turn = turns_in(elapsed_ns, flows, interval_ns);
         // due − start = turn × interval / flows, as a fraction: due never comes after it and
@@ -90,7 +92,8 @@ proptest! {
 
     #[test]
     fn the_turns_before_a_time_are_those_due_before_it(
-        flows in 1..2000_usize, start_ns in START, interval_ns in interval(), span_ns in 1..ELAPSED_MAX,
+        flows in 1..2000_usize, start_ns in START, interval_ns in interval(),
+        span_ns in 1..ELAPSED_MAX,
     ) {
         let cycle = cycle(flows, start_ns, interval_ns);
         let turns = cycle.turns_before(start_ns + span_ns);
@@ -101,7 +104,8 @@ proptest! {
 
     #[test]
     fn what_is_left_out_leaves_the_sender_less_than_an_interval_late(
-        flows in 1..2000_usize, interval_ns in interval(), turn in 0..1_u64 << 20, late in 0..1_u64 << 45,
+        flows in 1..2000_usize, interval_ns in interval(),
+        turn in 0..1_u64 << 20, late in 0..1_u64 << 45,
     ) {
         let cycle = cycle(flows, 7, interval_ns);
         let now_ns = cycle.due_ns(turn) + late;

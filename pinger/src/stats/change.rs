@@ -26,8 +26,29 @@ impl Jitter {
         self.rounded_ns()
     }
 
-    fn rounded_ns(self) -> u64 {
+    /// The estimate; zero before there was a difference.
+    pub(super) fn rounded_ns(self) -> u64 {
         (self.scaled_ns + (1 << (GAIN_SHIFT - 1))) >> GAIN_SHIFT
+    }
+}
+
+/// The mean of many destinations' jitter, kept up as one after the other changes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct MeanJitter {
+    sum_ns: u64,
+    destinations: u64,
+}
+
+impl MeanJitter {
+    /// Takes a destination's jitter and what it was before; none with its first difference.
+    pub(super) fn change(&mut self, before_ns: Option<u64>, now_ns: u64) {
+        self.sum_ns = self.sum_ns - before_ns.unwrap_or(0) + now_ns;
+        self.destinations += u64::from(before_ns.is_none());
+    }
+
+    /// The mean; none before any destination has two replies.
+    pub(super) fn ns(self) -> Option<u64> {
+        self.sum_ns.checked_div(self.destinations)
     }
 }
 
@@ -87,6 +108,21 @@ mod tests {
         let mut steady = swinging;
         steady.extend([10_000; 400]);
         assert_eq!(after(&steady), 0, "it is forgotten");
+    }
+
+    #[test]
+    fn the_mean_is_of_the_destinations_that_have_a_jitter() {
+        let mut mean = MeanJitter::default();
+        assert_eq!(mean.ns(), None);
+        for (before_ns, now_ns, expected_ns) in [
+            (None, 500, 500),
+            (None, 0, 250),
+            (Some(500), 300, 150),
+            (Some(0), 100, 200),
+        ] {
+            mean.change(before_ns, now_ns);
+            assert_eq!(mean.ns(), Some(expected_ns));
+        }
     }
 
     #[test]

@@ -154,6 +154,11 @@ impl Sparse {
         self.ends.record(ns);
     }
 
+    /// How many values.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
     pub(super) fn quantiles(&self) -> Quantiles {
         let mut bins = self.bins.iter();
         let (mut below, mut at_ns) = (0, 0);

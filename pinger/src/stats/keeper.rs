@@ -7,7 +7,7 @@ use std::time::Duration;
 use pinger_ebpf::layout::{AnswerKind, Event, EventKind, PAYLOAD_MATCHES};
 use pinger_ebpf::parse::{ICMP_ECHO_REPLY, ICMP6_ECHO_REPLY};
 
-use super::change::{HopLimit, Jitter};
+use super::change::{HopLimit, Jitter, MeanJitter};
 use super::distribution::{Fine, Sparse};
 use super::{
     AnswerCounts, Counts, DestinationStats, History, LastError, Recent, RowCounts, Snapshot,
@@ -62,6 +62,10 @@ impl Metrics {
         }
     }
 
+    fn jitter_ns(&self) -> Option<u64> {
+        (self.rtt.count() > 1).then(|| self.jitter.rounded_ns())
+    }
+
     /// An answer of which only the round trip survived, because the ring buffer was full: what
     /// else the protocol implies is known, and no more. An error of which nobody knows who sent it
     /// is no destination's reply, even to UDP.
@@ -107,6 +111,7 @@ pub struct StatsKeeper {
     totals: Counts,
     answers: AnswerCounts,
     rtt: Fine,
+    jitter: MeanJitter,
     lag: Fine,
 }
 
@@ -124,6 +129,7 @@ impl StatsKeeper {
             totals: Counts::default(),
             answers: AnswerCounts::default(),
             rtt: Fine::new(),
+            jitter: MeanJitter::default(),
             lag: Fine::new(),
         }
     }
@@ -280,11 +286,15 @@ impl StatsKeeper {
         ) {
             (Outcome::Reply, Some(rtt_ns)) => {
                 let hop_limit = result.answer.and_then(|answer| answer.hop_limit);
+                let before_ns = metrics.jitter_ns();
                 result.jitter_ns = metrics.jitter.add(metrics.last_ns, rtt_ns);
                 result.hop_limit_changed = metrics.hop_limit.changes_to(hop_limit);
                 self.rtt.record(rtt_ns);
                 metrics.last_ns = Some(rtt_ns);
                 metrics.rtt.record(rtt_ns);
+                if let Some(jitter_ns) = metrics.jitter_ns() {
+                    self.jitter.change(before_ns, jitter_ns);
+                }
                 metrics.recent.push(Recent::Reply(rtt_ns));
             }
             _ => metrics.recent.push(Recent::Lost),
@@ -305,6 +315,7 @@ impl StatsKeeper {
             totals: self.totals,
             answers: self.answers,
             rtt: self.rtt.quantiles(),
+            jitter_ns: self.jitter.ns(),
             lag: self.lag.quantiles(),
             ring_dropped: outside.ring_dropped,
             forged: outside.forged,
@@ -319,6 +330,7 @@ impl StatsKeeper {
                     error: metrics.error,
                     closed: metrics.closed,
                     rtt: metrics.rtt.quantiles(),
+                    jitter_ns: metrics.jitter_ns(),
                     recent: metrics.recent,
                 })
                 .collect(),

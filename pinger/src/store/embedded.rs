@@ -10,12 +10,11 @@
 //!   endpoint.json      0600, how to reach the engine; there while a pinger shares it
 //!   engine.log         what the engine said last
 //!   engine/            ClickHouse's files
+//!   definitions/       its definitions before the last change of the schema
 //!   config/            written afresh at each start: the engine's settings, users, keys
 //! ```
 
-use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -24,22 +23,28 @@ use std::time::{Duration, Instant};
 use super::StoreError;
 use super::clickhouse::{Address, Connection, DATABASE};
 use config::Secrets;
+pub(super) use definitions::Definitions;
 use find::Program;
 use keeper::{Ended, Keeper, Trouble, Word};
-pub(super) use lock::{DirLock, read_endpoint};
+pub(super) use lock::DirLock;
 use plan::{Files, Plan};
 use port::HeldPort;
 
 mod child;
 mod config;
+mod definitions;
+mod endpoint;
 mod find;
 mod keeper;
+mod listing;
 mod lock;
 mod mend;
 mod plan;
 mod port;
+mod private;
 
 pub use child::child_main;
+pub use endpoint::Endpoint;
 
 /// The longest an engine may take to answer: it needs a second, and more when it has to load
 /// many parts from a cold disk.
@@ -163,7 +168,7 @@ impl Engine {
     /// # Errors
     /// When the file cannot be written.
     pub(super) fn share(&mut self) -> Result<(), StoreError> {
-        lock::write_endpoint(&self.data_dir, &self.address)?;
+        Endpoint::from(&self.address).write(&self.data_dir)?;
         self.shared = true;
         Ok(())
     }
@@ -196,7 +201,7 @@ impl Engine {
 
     fn stop(&mut self) {
         if std::mem::take(&mut self.shared) {
-            lock::remove_endpoint(&self.data_dir);
+            endpoint::remove(&self.data_dir);
         }
         drop(self.words.take());
         if let Some(keeper) = self.keeper.take() {
@@ -216,14 +221,4 @@ impl Drop for Engine {
 fn absolute(path: &Path) -> Result<PathBuf, StoreError> {
     let hint = "go to a directory that exists, or name the file by its full path";
     std::path::absolute(path).map_err(StoreError::file("find", path, hint))
-}
-
-/// Makes a directory that only this user can enter, and its parents.
-fn private_dir(path: &Path) -> Result<(), StoreError> {
-    let hint = "choose another --data-dir, or run as a user who may write there";
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(StoreError::file("create", path, hint))
 }

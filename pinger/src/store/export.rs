@@ -172,8 +172,8 @@ impl ExportTable {
     }
 }
 
-/// Results with names. Enumerations and addresses are texts, since not every reader knows the types;
-/// what is unknown is NULL.
+/// Results with names. Enumerations and addresses are texts, since not every reader knows the
+/// types; what is unknown is NULL.
 const RESULTS: &str = "\
 SELECT r.time_due AS time_due, r.source AS source_id, s.name AS source, \
 r.destination AS destination_id, d.name AS destination, \

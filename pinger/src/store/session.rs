@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::StoreError;
 use super::clickhouse::{Address, Connection};
-use super::embedded::{self, DirLock, EmbeddedOptions, Engine};
+use super::embedded::{Definitions, DirLock, EmbeddedOptions, Endpoint, Engine};
 use super::schema::{self, Applied, Company, Say};
 use crate::config::{StoreChoice, StoreOptions};
 
@@ -34,6 +34,8 @@ pub(super) struct Session {
     connection: Connection,
     runtime: Runtime,
     engine: Option<Engine>,
+    /// Of the embedded engine, whoever started it.
+    definitions: Option<Definitions>,
     applied: Option<Applied>,
 }
 
@@ -64,6 +66,7 @@ impl Session {
                     connection: Connection::to_server(address)?,
                     runtime,
                     engine: None,
+                    definitions: None,
                     applied: None,
                 })
             }
@@ -77,6 +80,7 @@ impl Session {
         runtime: Runtime,
         say: &mut Say<'_>,
     ) -> Result<Self, StoreError> {
+        let definitions = Definitions::of(&options.data_dir);
         let lock = match sharing {
             Sharing::Own => DirLock::take(&options.data_dir)?,
             Sharing::Guest | Sharing::Reader => match lock_or_join(options, &runtime)? {
@@ -86,6 +90,7 @@ impl Session {
                         connection: *connection,
                         runtime,
                         engine: None,
+                        definitions: Some(definitions),
                         applied: None,
                     });
                 }
@@ -103,7 +108,9 @@ impl Session {
                 None
             }
             Sharing::Guest => {
-                Some(runtime.block_on(schema::apply(&connection, Company::Alone, say))?)
+                let company = Company::Alone;
+                let apply = schema::apply(&connection, company, Some(&definitions), say);
+                Some(runtime.block_on(apply)?)
             }
             Sharing::Reader => None,
         };
@@ -111,6 +118,7 @@ impl Session {
             connection,
             runtime,
             engine: Some(engine),
+            definitions: Some(definitions),
             applied,
         })
     }
@@ -134,6 +142,11 @@ impl Session {
     /// The connection.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The definitions of its tables, if they are on a disk of ours.
+    pub(super) fn definitions(&self) -> Option<&Definitions> {
+        self.definitions.as_ref()
     }
 
     /// Which store this is, for those who find rows that wait for it: it stays the same when the
@@ -175,8 +188,8 @@ fn lock_or_join(options: &StoreOptions, runtime: &Runtime) -> Result<Joined, Sto
         if let Some(lock) = DirLock::try_take(&options.data_dir)? {
             return Ok(Joined::Lock(lock));
         }
-        if let Some(address) = embedded::read_endpoint(&options.data_dir) {
-            let connection = Connection::new(address);
+        if let Some(endpoint) = Endpoint::read(&options.data_dir) {
+            let connection = Connection::new(endpoint.into());
             // It may have ended since; then the lock is free in a moment.
             if runtime.block_on(connection.execute("SELECT 1")).is_ok() {
                 return Ok(Joined::Running(Box::new(connection)));

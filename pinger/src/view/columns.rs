@@ -1,6 +1,6 @@
 //! Which columns fit a width, and where each stands.
 
-use super::table::Sort;
+use crate::stats::DestinationStats;
 
 /// A column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,11 +14,12 @@ pub(super) enum Column {
     P50,
     P99,
     Max,
+    Jitter,
     Recent,
 }
 
 /// From left to right.
-const ALL: [Column; 10] = [
+pub(super) const ALL: [Column; 11] = [
     Column::Name,
     Column::Address,
     Column::Sent,
@@ -28,11 +29,13 @@ const ALL: [Column; 10] = [
     Column::P50,
     Column::P99,
     Column::Max,
+    Column::Jitter,
     Column::Recent,
 ];
 
 /// What a narrow screen gives up, first things first. The name is never given up.
-const LEAST_MISSED_FIRST: [Column; 9] = [
+const LEAST_MISSED_FIRST: [Column; 10] = [
+    Column::Jitter,
     Column::Address,
     Column::Min,
     Column::Max,
@@ -60,12 +63,13 @@ impl Column {
             Self::Name => "destination",
             Self::Address => "address",
             Self::Sent => "sent",
-            Self::Loss => "loss %",
+            Self::Loss => "loss",
             Self::Last => "last",
             Self::Min => "min",
             Self::P50 => "p50",
             Self::P99 => "p99",
             Self::Max => "max",
+            Self::Jitter => "jitter",
             Self::Recent => "recent",
         }
     }
@@ -74,7 +78,7 @@ impl Column {
     pub(super) fn is_rtt(self) -> bool {
         matches!(
             self,
-            Self::Last | Self::Min | Self::P50 | Self::P99 | Self::Max
+            Self::Last | Self::Min | Self::P50 | Self::P99 | Self::Max | Self::Jitter
         )
     }
 
@@ -83,20 +87,24 @@ impl Column {
         matches!(self, Self::Name | Self::Address | Self::Recent)
     }
 
-    /// How rows are sorted by it, if they can be.
-    pub(super) fn sort(self) -> Option<Sort> {
-        Some(match self {
-            Self::Name => Sort::Name,
-            Self::Address => Sort::Address,
-            Self::Sent => Sort::Sent,
-            Self::Loss => Sort::Loss,
-            Self::Last => Sort::Last,
-            Self::Min => Sort::Min,
-            Self::P50 => Sort::P50,
-            Self::P99 => Sort::P99,
-            Self::Max => Sort::Max,
-            Self::Recent => return None,
-        })
+    /// Whether rows can be sorted by it.
+    pub(super) fn sorts(self) -> bool {
+        self != Self::Recent
+    }
+
+    /// The round trip, or what is told in its unit, that it shows of a destination; none before
+    /// there is one, and of columns that show something else.
+    pub(super) fn rtt_ns(self, destination: &DestinationStats) -> Option<u64> {
+        let rtt = Some(destination.rtt).filter(|rtt| rtt.count > 0)?;
+        match self {
+            Self::Last => destination.last_ns,
+            Self::Min => Some(rtt.min_ns),
+            Self::P50 => Some(rtt.p50_ns),
+            Self::P99 => Some(rtt.p99_ns),
+            Self::Max => Some(rtt.max_ns),
+            Self::Jitter => destination.jitter_ns,
+            Self::Name | Self::Address | Self::Sent | Self::Loss | Self::Recent => None,
+        }
     }
 }
 
@@ -110,8 +118,13 @@ pub(super) struct Placed {
 }
 
 /// Places columns in `width` characters, for names and addresses of the given longest lengths
-/// (no addresses if zero).
-pub(super) fn place(width: u16, name_width: usize, address_width: usize) -> Vec<Placed> {
+/// (no addresses if zero), with rows sorted by a column or not.
+pub(super) fn place(
+    width: u16,
+    name_width: usize,
+    address_width: usize,
+    sorted: Option<Column>,
+) -> Vec<Placed> {
     let name_want = clamp(
         name_width,
         Column::Name.heading().len() as u16 + 1,
@@ -124,10 +137,10 @@ pub(super) fn place(width: u16, name_width: usize, address_width: usize) -> Vec<
         .filter(|column| *column != Column::Address || address_want > 0)
         .map(|column| (column, min_width(column, name_want, address_want)))
         .collect();
-    let mut order = LEAST_MISSED_FIRST.iter();
+    let mut order = least_missed_first(sorted);
     while total(&columns, gap) > width {
         match order.next() {
-            Some(least) => columns.retain(|(column, _)| column != least),
+            Some(least) => columns.retain(|(column, _)| *column != least),
             None => break,
         }
     }
@@ -156,12 +169,24 @@ pub(super) fn place(width: u16, name_width: usize, address_width: usize) -> Vec<
         .collect()
 }
 
+/// What is given up, first things first, where rows are sorted by a column: that one is missed more
+/// than any but the loss.
+fn least_missed_first(sorted: Option<Column>) -> impl Iterator<Item = Column> {
+    let [others @ .., loss] = LEAST_MISSED_FIRST;
+    let (sorted, others): (Vec<_>, Vec<_>) = others
+        .into_iter()
+        .partition(|column| Some(*column) == sorted);
+    others.into_iter().chain(sorted).chain([loss])
+}
+
 fn min_width(column: Column, name_want: u16, address_want: u16) -> u16 {
     match column {
         Column::Name => name_want.min(NAME_MIN),
         Column::Address => address_want.min(NAME_MIN),
         Column::Sent => 9,
         Column::Loss => 7,
+        // Its heading is the longest of the figures'.
+        Column::Jitter => 10,
         Column::Recent => RECENT_MIN,
         _ => 8,
     }
@@ -195,8 +220,13 @@ pub(super) fn shorten(text: &str, width: usize) -> String {
 mod tests {
     use super::*;
 
-    fn shown(width: u16, name_width: usize, address_width: usize) -> String {
-        let placed = place(width, name_width, address_width);
+    fn shown(
+        width: u16,
+        name_width: usize,
+        address_width: usize,
+        sorted: Option<Column>,
+    ) -> String {
+        let placed = place(width, name_width, address_width, sorted);
         let mut next = 0;
         for column in &placed {
             assert!(column.x >= next, "columns overlap at width {width}");
@@ -217,34 +247,55 @@ mod tests {
                 160,
                 14,
                 14,
-                "destination address sent loss % last min p50 p99 max recent",
+                "destination address sent loss last min p50 p99 max jitter recent",
             ),
             (
                 120,
                 14,
                 14,
-                "destination address sent loss % last min p50 p99 max recent",
+                "destination address sent loss last min p50 p99 max recent",
             ),
             (
                 120,
                 39,
                 0,
-                "destination sent loss % last min p50 p99 max recent",
+                "destination sent loss last min p50 p99 max jitter recent",
             ),
-            (
-                80,
-                14,
-                14,
-                "destination sent loss % last p50 p99 max recent",
-            ),
-            (80, 39, 0, "destination sent loss % last p50 p99 max recent"),
-            (60, 14, 0, "destination loss % last p50 p99 recent"),
-            (40, 14, 0, "destination loss % p50 recent"),
-            (24, 14, 0, "destination loss %"),
+            (80, 14, 14, "destination sent loss last p50 p99 max recent"),
+            (80, 39, 0, "destination sent loss last p50 p99 max recent"),
+            (60, 14, 0, "destination loss last p50 p99 recent"),
+            (40, 14, 0, "destination loss p50 recent"),
+            (24, 14, 0, "destination loss"),
             (10, 14, 0, "destination"),
             (0, 14, 0, "destination"),
         ] {
-            assert_eq!(shown(width, name, address), columns, "width {width}");
+            assert_eq!(shown(width, name, address, None), columns, "width {width}");
+        }
+    }
+
+    #[test]
+    fn what_rows_are_sorted_by_is_shown_wherever_it_fits() {
+        for (width, column, columns) in [
+            (
+                120,
+                Column::Jitter,
+                "destination sent loss last min p50 p99 max jitter recent",
+            ),
+            (
+                80,
+                Column::Jitter,
+                "destination sent loss last p50 p99 jitter recent",
+            ),
+            (
+                80,
+                Column::Min,
+                "destination sent loss last min p50 p99 recent",
+            ),
+            (40, Column::Jitter, "destination loss jitter"),
+            (24, Column::Jitter, "destination loss"),
+            (24, Column::Loss, "destination loss"),
+        ] {
+            assert_eq!(shown(width, 14, 14, Some(column)), columns, "width {width}");
         }
     }
 
@@ -252,7 +303,9 @@ mod tests {
     fn every_width_holds_together() {
         for width in 0..300 {
             for lengths in [(0, 0), (9, 15), (39, 39), (1000, 1000)] {
-                shown(width, lengths.0, lengths.1);
+                for sorted in [None, Some(Column::Address), Some(Column::Jitter)] {
+                    shown(width, lengths.0, lengths.1, sorted);
+                }
             }
         }
     }

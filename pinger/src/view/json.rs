@@ -42,6 +42,9 @@ pub struct Report {
     pub rate_pps: f64,
     /// Round trips of all destinations, nanoseconds; zero without any reply.
     pub rtt_ns: RttReport,
+    /// How much round trips vary from one reply to the next (RFC 3550), nanoseconds: the mean over
+    /// the destinations; zero before any has a second reply.
+    pub jitter_ns: u64,
     /// How late probes were sent, nanoseconds; the prober's own, and never part of a round trip.
     pub lag_ns: LagReport,
     /// What became of the results.
@@ -126,6 +129,7 @@ impl From<&Summary> for Report {
             elapsed_s: summary.sending.as_secs_f64(),
             rate_pps: summary.rate_pps(),
             rtt_ns: snapshot.rtt.into(),
+            jitter_ns: snapshot.jitter_ns.unwrap_or(0),
             lag_ns: snapshot.lag.into(),
             rows: snapshot.rows.into(),
             skipped: totals.skipped,
@@ -275,8 +279,8 @@ mod tests {
         keys.sort_unstable();
         assert_eq!(
             keys.join(" "),
-            "answers duplicate elapsed_s error forged in_flight lag_ns late lost mismatch rate_pps reply \
-             ring_dropped rows rtt_ns send_failed sent skipped"
+            "answers duplicate elapsed_s error forged in_flight jitter_ns lag_ns late lost \
+             mismatch rate_pps reply ring_dropped rows rtt_ns send_failed sent skipped"
         );
         assert_eq!(inner("answers"), "datagram echo icmp_error reset syn_ack");
         assert_eq!(inner("rtt_ns"), "max min p50 p90 p99 p999");
@@ -294,6 +298,7 @@ mod tests {
         let totals = summary.snapshot.totals;
         assert_eq!((report.sent, report.lost), (totals.sent, totals.lost));
         assert_eq!(report.rtt_ns.p999, summary.snapshot.rtt.p999_ns);
+        assert_eq!(Some(report.jitter_ns), summary.snapshot.jitter_ns);
         assert_eq!(
             report.sent,
             report.reply + report.error + report.lost + report.send_failed + report.in_flight

@@ -16,11 +16,12 @@ const KEYS: [(&str, &str); 8] = [
     ("q  Ctrl-C", "stop; Ctrl-C again: at once"),
 ];
 
-const WORDS: [(&str, &str); 9] = [
+const WORDS: [(&str, &str); 10] = [
     ("loss", "no answer in time, or an ICMP error"),
     ("late", "answered, but after the timeout"),
     ("mismatch", "the payload came back changed"),
     ("forged", "looked like an answer, but was not to our probe"),
+    ("jitter", "how RTTs differ from reply to reply (RFC 3550)"),
     ("lag", "how late we sent a probe; never part of an RTT"),
     ("unsent", "the interface refused the probe"),
     ("skipped", "we were a whole interval late, so never sent"),

@@ -195,7 +195,11 @@ fn write_summary(
     } = destination.rtt;
     if count > 0 {
         let [min, p50, p99, max] = [min_ns, p50_ns, p99_ns, max_ns].map(milliseconds);
-        writeln!(out, "rtt min/p50/p99/max = {min}/{p50}/{p99}/{max} ms")?;
+        write!(out, "rtt min/p50/p99/max = {min}/{p50}/{p99}/{max} ms")?;
+        if let Some(jitter_ns) = destination.jitter_ns {
+            write!(out, ", jitter {} ms", milliseconds(jitter_ns))?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ impl<O: Write, E: Write> Plain<O, E> {
         };
         let mut line = format!(
             "{}  sent {:>9}  reply {:>9}  loss {:>6} %  in flight {:>6}  rate {rate:>7.0}/s  \
-             rtt p50 {:>8} p99 {:>8} max {:>8} {}  lag p99 {:>7} µs",
+             rtt p50 {:>8} p99 {:>8} max {:>8} jitter {:>8} {}  lag p99 {:>7} µs",
             units::clock(snapshot.elapsed),
             totals.sent,
             totals.reply,
@@ -60,6 +60,9 @@ impl<O: Write, E: Write> Plain<O, E> {
             time(rtt.p50_ns),
             time(rtt.p99_ns),
             time(rtt.max_ns),
+            snapshot
+                .jitter_ns
+                .map_or_else(|| "-".to_owned(), |ns| self.scale.format(ns)),
             self.scale.unit(),
             Scale::Micros.format(snapshot.lag.p99_ns),
         );
@@ -169,6 +172,7 @@ mod tests {
                 ..Counts::default()
             },
             rtt: quantiles,
+            jitter_ns: Some(310),
             lag: Quantiles {
                 p99_ns: 18_000,
                 ..quantiles
@@ -193,11 +197,14 @@ mod tests {
                 "pinger 0.1.0: 2,000 destinations every 100 ms through eth0 (native XDP); \
                  results go to embedded ClickHouse",
                 "00:00:00  sent         0  reply         0  loss   0.00 %  in flight      0  \
-                 rate       0/s  rtt p50        - p99        - max        - µs  lag p99     0.0 µs",
+                 rate       0/s  rtt p50        - p99        - max        - jitter        - µs  \
+                 lag p99     0.0 µs",
                 "00:00:01  sent     20000  reply     19990  loss   0.00 %  in flight     10  \
-                 rate   20000/s  rtt p50     12.3 p99     45.6 max   1234.5 µs  lag p99    18.0 µs",
+                 rate   20000/s  rtt p50     12.3 p99     45.6 max   1234.5 jitter      0.3 µs  \
+                 lag p99    18.0 µs",
                 "00:00:02  sent     50000  reply     49980  loss   0.04 %  in flight      0  \
-                 rate   25000/s  rtt p50     12.3 p99     45.6 max   1234.5 µs  lag p99    18.0 µs\
+                 rate   25000/s  rtt p50     12.3 p99     45.6 max   1234.5 jitter      0.3 µs  \
+                 lag p99    18.0 µs\
                  \x20 lost 20  ring_dropped 3",
             ]
         );

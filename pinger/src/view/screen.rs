@@ -221,7 +221,7 @@ impl Screen {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::Sort;
+    use super::super::columns::Column;
     use super::super::testing::{header, snapshots};
     use super::*;
 
@@ -310,11 +310,11 @@ mod tests {
     fn sorting_steps_both_ways_and_reverses() {
         let mut screen = screen();
         press(&mut screen, "s");
-        assert_eq!(screen.table.sort(), (Sort::Name, false));
+        assert_eq!(screen.table.sort(), (Some(Column::Name), false));
         press(&mut screen, "r");
-        assert_eq!(screen.table.sort(), (Sort::Name, true));
+        assert_eq!(screen.table.sort(), (Some(Column::Name), true));
         press(&mut screen, "<<");
-        assert_eq!(screen.table.sort(), (Sort::Max, true));
+        assert_eq!(screen.table.sort(), (Some(Column::Jitter), true));
     }
 
     #[test]

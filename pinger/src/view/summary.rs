@@ -35,6 +35,7 @@ pub(super) fn write(out: &mut impl Write, header: &RunHeader, summary: &Summary)
     )?;
     write_counts(out, summary)?;
     write_rtt(out, &snapshot.rtt)?;
+    write_jitter(out, header, snapshot)?;
     write_lag(out, &snapshot.lag)?;
     if !header.store.is_empty() {
         line(
@@ -124,6 +125,22 @@ fn write_rtt(out: &mut impl Write, rtt: &Quantiles) -> io::Result<()> {
             human(p999_ns),
             human(max_ns)
         ),
+    )
+}
+
+fn write_jitter(out: &mut impl Write, header: &RunHeader, snapshot: &Snapshot) -> io::Result<()> {
+    let Some(jitter_ns) = snapshot.jitter_ns else {
+        return Ok(());
+    };
+    let of = if header.destinations > 1 {
+        "from reply to reply, mean of the destinations"
+    } else {
+        "from reply to reply"
+    };
+    line(
+        out,
+        "jitter",
+        format_args!("{} ({of}; RFC 3550)", human(jitter_ns)),
     )
 }
 
@@ -222,7 +239,8 @@ pub(super) fn write_drops(out: &mut impl Write, summary: &Summary) -> io::Result
         (
             skipped,
             format!(
-                "we skipped {}, being a whole interval late: a longer interval or a freer CPU helps",
+                "we skipped {}, being a whole interval late: a longer interval or a freer CPU \
+                 helps",
                 probes(skipped)
             ),
         ),

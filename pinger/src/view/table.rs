@@ -4,66 +4,30 @@
 //! made once per list, so a frame with many destinations costs one sort of small numbers.
 
 use std::cmp::Ordering;
+use std::iter;
 use std::sync::Arc;
 
+use super::columns::{self, Column};
 use crate::stats::DestinationStats;
 
-/// What rows can be sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sort {
-    /// The order in which the user gave the destinations.
-    List,
-    Name,
-    Address,
-    Sent,
-    Loss,
-    Last,
-    Min,
-    P50,
-    P99,
-    Max,
+/// What rows can be sorted by, from left to right; `None` is the order in which the user gave the
+/// destinations.
+fn orders() -> impl Iterator<Item = Option<Column>> {
+    let columns = columns::ALL.into_iter().filter(|column| column.sorts());
+    iter::once(None).chain(columns.map(Some))
 }
 
-impl Sort {
-    const ALL: [Self; 10] = [
-        Self::List,
-        Self::Name,
-        Self::Address,
-        Self::Sent,
-        Self::Loss,
-        Self::Last,
-        Self::Min,
-        Self::P50,
-        Self::P99,
-        Self::Max,
-    ];
+/// The order so many steps further on, round and round.
+fn step(sorted: Option<Column>, by: isize) -> Option<Column> {
+    let orders: Vec<_> = orders().collect();
+    let at = orders.iter().position(|order| *order == sorted);
+    let at = at.unwrap_or(0) as isize + by;
+    orders[at.rem_euclid(orders.len() as isize) as usize]
+}
 
-    /// The word for it on the screen.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::List => "list order",
-            Self::Name => "destination",
-            Self::Address => "address",
-            Self::Sent => "sent",
-            Self::Loss => "loss",
-            Self::Last => "last",
-            Self::Min => "min",
-            Self::P50 => "p50",
-            Self::P99 => "p99",
-            Self::Max => "max",
-        }
-    }
-
-    /// Whether the largest values come first until the user reverses it.
-    fn starts_descending(self) -> bool {
-        !matches!(self, Self::List | Self::Name | Self::Address)
-    }
-
-    fn step(self, by: isize) -> Self {
-        let count = Self::ALL.len() as isize;
-        let at = Self::ALL.iter().position(|sort| *sort == self).unwrap_or(0) as isize;
-        Self::ALL[(at + by).rem_euclid(count) as usize]
-    }
+/// Whether the largest values come first until the user reverses it.
+fn starts_descending(sorted: Option<Column>) -> bool {
+    !matches!(sorted, None | Some(Column::Name | Column::Address))
 }
 
 /// What is known of a destination from its name and address alone.
@@ -82,7 +46,8 @@ pub(super) struct Table {
     entries: Vec<Entry>,
     order: Vec<u32>,
     scratch: Vec<(Option<u64>, u32)>,
-    sort: Sort,
+    /// None: in the order of the list.
+    sorted: Option<Column>,
     descending: bool,
     filter: String,
     top: usize,
@@ -97,7 +62,7 @@ impl Default for Table {
             entries: Vec::new(),
             order: Vec::new(),
             scratch: Vec::new(),
-            sort: Sort::List,
+            sorted: None,
             descending: false,
             filter: String::new(),
             top: 0,
@@ -118,13 +83,13 @@ impl Table {
         self.scratch.clear();
         for (index, entry) in self.entries.iter().enumerate() {
             if wanted.is_empty() || entry.haystack.contains(&wanted) {
-                let key = key(self.sort, entry, &destinations[index]);
+                let key = key(self.sorted, entry, &destinations[index]);
                 self.scratch.push((key, index as u32));
             }
         }
         let descending = self.descending;
         self.scratch
-            .sort_unstable_by(|a, b| compare(*a, *b, descending, self.sort));
+            .sort_unstable_by(|a, b| compare(*a, *b, descending, self.sorted));
         self.order.clear();
         self.order
             .extend(self.scratch.iter().map(|(_, index)| *index));
@@ -164,18 +129,18 @@ impl Table {
         self.clamp();
     }
 
-    /// What rows are sorted by, and whether the largest come first.
-    pub(super) fn sort(&self) -> (Sort, bool) {
-        (self.sort, self.descending)
+    /// What rows are sorted by, if not by the order of the list, and whether the largest come first.
+    pub(super) fn sort(&self) -> (Option<Column>, bool) {
+        (self.sorted, self.descending)
     }
 
     /// Sorts by the next column, or the one before if negative; starts at the top again.
     pub(super) fn step_sort(&mut self, by: isize) {
-        self.sort = self.sort.step(by);
-        if self.sort == Sort::Address && self.address_width == 0 {
-            self.sort = self.sort.step(by);
+        self.sorted = step(self.sorted, by);
+        if self.sorted == Some(Column::Address) && self.address_width == 0 {
+            self.sorted = step(self.sorted, by);
         }
-        self.descending = self.sort.starts_descending();
+        self.descending = starts_descending(self.sorted);
         self.top = 0;
     }
 
@@ -265,20 +230,15 @@ fn closed_room(destination: &DestinationStats) -> usize {
 }
 
 /// What a row is sorted by; nothing if it has no such figure yet.
-fn key(sort: Sort, entry: &Entry, destination: &DestinationStats) -> Option<u64> {
-    let rtt = |ns| (destination.rtt.count > 0).then_some(ns);
-    match sort {
-        Sort::List => Some(0),
-        Sort::Name => Some(entry.name_rank.into()),
-        Sort::Address => Some(entry.address_rank.into()),
-        Sort::Sent => Some(destination.counts.sent),
+fn key(sorted: Option<Column>, entry: &Entry, destination: &DestinationStats) -> Option<u64> {
+    match sorted {
+        None => Some(0),
+        Some(Column::Name) => Some(entry.name_rank.into()),
+        Some(Column::Address) => Some(entry.address_rank.into()),
+        Some(Column::Sent) => Some(destination.counts.sent),
         // The bits of floats that are not negative are in the order of the floats.
-        Sort::Loss => Some(destination.counts.loss_percent().to_bits()),
-        Sort::Last => destination.last_ns,
-        Sort::Min => rtt(destination.rtt.min_ns),
-        Sort::P50 => rtt(destination.rtt.p50_ns),
-        Sort::P99 => rtt(destination.rtt.p99_ns),
-        Sort::Max => rtt(destination.rtt.max_ns),
+        Some(Column::Loss) => Some(destination.counts.loss_percent().to_bits()),
+        Some(column) => column.rtt_ns(destination),
     }
 }
 
@@ -287,9 +247,9 @@ fn compare(
     (a, a_index): (Option<u64>, u32),
     (b, b_index): (Option<u64>, u32),
     descending: bool,
-    sort: Sort,
+    sorted: Option<Column>,
 ) -> Ordering {
-    if sort == Sort::List && descending {
+    if sorted.is_none() && descending {
         return b_index.cmp(&a_index);
     }
     let by_key = if descending { b.cmp(&a) } else { a.cmp(&b) };
@@ -362,6 +322,7 @@ mod tests {
                 p50_ns,
                 ..Quantiles::default()
             },
+            jitter_ns: last_ns.map(|ns| 100 - ns),
             recent: History::default(),
         }
     }
@@ -375,9 +336,9 @@ mod tests {
         ]
     }
 
-    fn sorted(sort: Sort, descending: bool) -> Vec<u32> {
+    fn shown(sorted: Option<Column>, descending: bool) -> Vec<u32> {
         let mut table = Table {
-            sort,
+            sorted,
             descending,
             page: 10,
             ..Table::default()
@@ -388,21 +349,22 @@ mod tests {
 
     #[test]
     fn rows_are_sorted_with_unknown_figures_last() {
-        for (sort, descending, order) in [
-            (Sort::List, false, [0, 1, 2, 3]),
-            (Sort::List, true, [3, 2, 1, 0]),
-            (Sort::Name, false, [3, 1, 0, 2]),
-            (Sort::Name, true, [2, 0, 1, 3]),
-            (Sort::Address, false, [3, 1, 0, 2]),
-            (Sort::Sent, true, [2, 0, 1, 3]),
-            (Sort::Loss, true, [2, 0, 1, 3]),
-            (Sort::Last, true, [0, 3, 1, 2]),
-            (Sort::P50, false, [1, 3, 0, 2]),
+        for (sorted, descending, order) in [
+            (None, false, [0, 1, 2, 3]),
+            (None, true, [3, 2, 1, 0]),
+            (Some(Column::Name), false, [3, 1, 0, 2]),
+            (Some(Column::Name), true, [2, 0, 1, 3]),
+            (Some(Column::Address), false, [3, 1, 0, 2]),
+            (Some(Column::Sent), true, [2, 0, 1, 3]),
+            (Some(Column::Loss), true, [2, 0, 1, 3]),
+            (Some(Column::Last), true, [0, 3, 1, 2]),
+            (Some(Column::P50), false, [1, 3, 0, 2]),
+            (Some(Column::Jitter), true, [1, 3, 0, 2]),
         ] {
             assert_eq!(
-                sorted(sort, descending),
+                shown(sorted, descending),
                 order,
-                "{sort:?}, descending: {descending}"
+                "{sorted:?}, descending: {descending}"
             );
         }
     }
@@ -469,13 +431,13 @@ mod tests {
             ..Table::default()
         };
         let mut seen = Vec::new();
-        for _ in Sort::ALL {
+        for _ in orders() {
             seen.push(table.sort().0);
             table.step_sort(1);
         }
-        assert_eq!(seen, Sort::ALL);
-        assert_eq!(table.sort(), (Sort::List, false));
+        assert!(seen.into_iter().eq(orders()));
+        assert_eq!(table.sort(), (None, false));
         table.step_sort(-1);
-        assert_eq!(table.sort(), (Sort::Max, true));
+        assert_eq!(table.sort(), (Some(Column::Jitter), true));
     }
 }

@@ -9,12 +9,12 @@ mod interface;
 pub mod keeper;
 mod message;
 mod notice;
+mod request;
 mod wake;
 mod worker;
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use netlink_packet_core::{
@@ -25,6 +25,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use thiserror::Error;
 
+use super::syscall::set_option;
 use crate::route::{Ask, AskHow, Fact, Link, NeighbourState, NoRoute, Route, RouteQuery};
 
 pub use interface::{InterfaceError, interface_named};
@@ -129,7 +130,7 @@ impl Netlink {
     /// [`NetlinkError`] if the kernel cannot be asked.
     pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
         let mut links = Vec::new();
-        self.dump("interfaces", &message::dump_links(), |kind, body| {
+        self.dump("interfaces", &request::dump_links(), |kind, body| {
             if let Some(Fact::Link(link)) = message::link(kind, body) {
                 links.push(link);
             }
@@ -166,7 +167,7 @@ impl Netlink {
         queries: &[RouteQuery],
     ) -> Result<Vec<Result<Route, NoRoute>>, NetlinkError> {
         let mut routes = Vec::with_capacity(queries.len());
-        let requests = queries.iter().map(message::get_route);
+        let requests = queries.iter().map(request::get_route);
         self.exchange(requests, NLM_F_REQUEST, |position, answer| {
             let query = &queries[position];
             debug_assert_eq!(position, routes.len(), "the kernel answers in order");
@@ -186,7 +187,7 @@ impl Netlink {
     /// [`NetlinkError`] if the kernel cannot be asked.
     pub fn addresses(&mut self) -> Result<Vec<InterfaceAddress>, NetlinkError> {
         let mut addresses = Vec::new();
-        self.dump("addresses", &message::dump_addresses(), |kind, body| {
+        self.dump("addresses", &request::dump_addresses(), |kind, body| {
             addresses.extend(message::address(kind, body));
         })?;
         Ok(addresses)
@@ -201,7 +202,7 @@ impl Netlink {
         for ipv6 in [false, true] {
             self.dump(
                 "neighbours",
-                &message::dump_neighbours(link, ipv6),
+                &request::dump_neighbours(link, ipv6),
                 |kind, body| {
                     // Asked again here, as kernels before 5.0 ignore the filter.
                     match message::neighbour(kind, body) {
@@ -241,7 +242,7 @@ impl Netlink {
                 };
             let asks: Vec<_> = asks.iter().copied().filter(|ask| ask.how == how).collect();
             self.exchange(
-                asks.iter().map(message::solicit),
+                asks.iter().map(request::solicit),
                 flags,
                 |position, answer| {
                     if let Answer::Status(errno) = answer {
@@ -257,7 +258,7 @@ impl Netlink {
     /// out with the positions of their requests.
     fn exchange(
         &mut self,
-        requests: impl Iterator<Item = message::Request>,
+        requests: impl Iterator<Item = request::Request>,
         flags: u16,
         mut handle: impl FnMut(usize, Answer<'_>),
     ) -> Result<(), NetlinkError> {
@@ -294,7 +295,7 @@ impl Netlink {
     fn dump(
         &mut self,
         what: &'static str,
-        request: &message::Request,
+        request: &request::Request,
         mut handle: impl FnMut(u16, &[u8]),
     ) -> Result<(), NetlinkError> {
         for _ in 0..DUMPS_MAX {
@@ -423,8 +424,9 @@ fn status(body: &[u8]) -> i32 {
 fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
     // The first goes beyond net.core.rmem_max and takes CAP_NET_ADMIN; the second is the plain
     // way, and whatever it gives is enough for small tables.
-    set_option(socket, libc::SO_RCVBUFFORCE, &(bytes as libc::c_int))
-        .or_else(|_| set_option(socket, libc::SO_RCVBUF, &(bytes as libc::c_int)))
+    let bytes = bytes as libc::c_int;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
+        .or_else(|_| set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes))
 }
 
 fn set_receive_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
@@ -432,24 +434,5 @@ fn set_receive_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
         tv_sec: timeout.as_secs().cast_signed(),
         tv_usec: 0,
     };
-    set_option(socket, libc::SO_RCVTIMEO, &timeout)
-}
-
-fn set_option<T>(socket: &Socket, option: libc::c_int, value: &T) -> io::Result<()> {
-    // SAFETY: the file descriptor is open, and `value` is `size_of::<T>()` readable bytes that
-    // the kernel only copies.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, timeout)
 }

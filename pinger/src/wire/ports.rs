@@ -6,10 +6,11 @@
 //! refused by the kernel's TCP, as on any port where nobody listens.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use thiserror::Error;
 
+use super::syscall::{check, set_option, socket};
 use crate::destination::LocalPorts;
 
 /// Bytes that a UDP socket of ours may hold: nobody reads them. The kernel rounds up to its
@@ -92,13 +93,7 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 
 /// A socket bound to any address of a family, and the port it got.
 fn bound(kind: libc::c_int, family: libc::c_int) -> io::Result<(OwnedFd, u16)> {
-    // SAFETY: no pointers are passed.
-    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call just gave us this descriptor; nobody else owns it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let socket = socket(family, kind, 0)?;
     if family == libc::AF_INET6 {
         // Both families at once, whatever net.ipv6.bindv6only says.
         set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
@@ -139,32 +134,6 @@ fn port_of(socket: &OwnedFd) -> io::Result<u16> {
     })?;
     // It stands in the same place in `sockaddr_in`.
     Ok(u16::from_be(address.sin6_port))
-}
-
-fn set_option(
-    socket: &OwnedFd,
-    level: libc::c_int,
-    option: libc::c_int,
-    value: libc::c_int,
-) -> io::Result<()> {
-    // SAFETY: `value` is readable for its size, and each option used here takes an integer.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    })
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

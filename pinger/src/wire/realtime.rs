@@ -8,7 +8,7 @@
 //! 950 ms (`kernel.sched_rt_runtime_us`, whether or not somebody waits, where the kernel is built
 //! with `CONFIG_RT_GROUP_SCHED`; elsewhere since Linux 6.12 only to those who wait). SCHED_DEADLINE
 //! with a runtime as long as its period knows no such limit, so it is tried first; the kernel
-//! refuses it to a thread that may not use all CPUs, and where the CPUs' time is promised to others.
+//! refuses it to a thread that may not use all CPUs, and where their time is promised to others.
 //!
 //! Measured on Linux 6.18 with `CONFIG_RT_GROUP_SCHED` and two CPUs, what a spinning thread lost;
 //! contended means that a loop of normal priority wants the same CPU and no other:
@@ -35,6 +35,7 @@ use self::cpus::CpuSet;
 pub use self::cpus::{NoSuchCpu, SenderCpu, choose_cpu, keep_off};
 pub use self::rest::Rest;
 use super::privilege::{Capabilities, Capability, memlock_limit};
+use super::syscall::check;
 
 /// Below the priority 50 of threaded interrupt handlers, so that the network card is served.
 const FIFO_PRIORITY: libc::c_int = 40;
@@ -203,14 +204,6 @@ fn touch_stack() {
         *byte = 1;
     }
     std::hint::black_box(&pages);
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 #[cfg(test)]

@@ -9,13 +9,14 @@ mod ring;
 mod umem;
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use self::ring::{Consumer, Producer};
 use self::umem::{FrameAddress, Umem};
+use super::syscall::{check, set_option, socket};
 use crate::link::{Link, Refused};
 
 /// Frames in the packet memory, and entries of each ring, so that a ring is never full while
@@ -99,7 +100,7 @@ impl Xsk {
                 source,
             }
         };
-        let socket = new_socket().map_err(step("open a socket"))?;
+        let socket = socket(libc::AF_XDP, libc::SOCK_RAW, 0).map_err(step("open a socket"))?;
         let umem = Umem::new(FRAMES, frame_len).map_err(step("map packet memory"))?;
         umem.register(&socket)
             .map_err(step("register packet memory"))?;
@@ -108,7 +109,7 @@ impl Xsk {
             (libc::XDP_UMEM_COMPLETION_RING, FRAMES),
             (libc::XDP_TX_RING, FRAMES),
         ] {
-            set_option(&socket, option, &entries).map_err(step("size the rings"))?;
+            set_option(&socket, libc::SOL_XDP, option, entries).map_err(step("size the rings"))?;
         }
         let offsets = ring::offsets(&socket).map_err(step("read the rings' layout"))?;
         let rings = step("map the rings");
@@ -154,17 +155,14 @@ impl Xsk {
         let deadline = Instant::now() + BUSY_MAX;
         loop {
             // SAFETY: `address` is a valid `sockaddr_xdp` of the given length.
-            let result = unsafe {
+            let bound = check(unsafe {
                 libc::bind(
                     self.socket.as_raw_fd(),
                     (&raw const address).cast(),
                     size_of_val(&address) as libc::socklen_t,
                 )
-            };
-            if result == 0 {
-                return Ok(());
-            }
-            let error = io::Error::last_os_error();
+            });
+            let Err(error) = bound else { return Ok(()) };
             if error.raw_os_error() != Some(libc::EBUSY) || Instant::now() >= deadline {
                 return Err(error);
             }
@@ -295,16 +293,6 @@ impl Link for Xsk {
     }
 }
 
-fn new_socket() -> io::Result<OwnedFd> {
-    // SAFETY: no pointers are passed.
-    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call just gave us this descriptor; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 /// How many descriptors of the TX ring the kernel has skipped since the socket was opened.
 fn skipped_descriptors(socket: &OwnedFd) -> io::Result<u64> {
     let mut statistics = libc::xdp_statistics {
@@ -318,7 +306,7 @@ fn skipped_descriptors(socket: &OwnedFd) -> io::Result<u64> {
     let mut len = size_of_val(&statistics) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `statistics`, all of whose fields are
     // integers.
-    let result = unsafe {
+    check(unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_XDP,
@@ -326,28 +314,6 @@ fn skipped_descriptors(socket: &OwnedFd) -> io::Result<u64> {
             (&raw mut statistics).cast(),
             &raw mut len,
         )
-    };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(statistics.tx_invalid_descs)
-    }
-}
-
-fn set_option<T>(socket: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
-    // SAFETY: `value` is readable for its size, and each option used here takes such a value.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_XDP,
-            option,
-            (&raw const *value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    })?;
+    Ok(statistics.tx_invalid_descs)
 }

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use xtask::lab::{DEAD_ENDS, Shape, router_ipv4, router_ipv6};
+use xtask::lab::{DEAD_ENDS, DeadEnd, Shape, router_ipv4, router_ipv6};
 
 use crate::harness::{Site, alone};
 use crate::protocols::CLOSED_UDP;
@@ -47,6 +47,23 @@ fn router(ipv4: bool, hop: usize) -> IpAddr {
 
 /// Protocols with the port to ask and whether they carry a payload.
 const PROTOCOLS: [(&str, u16, bool); 3] = [("icmp", 0, true), ("udp", 7, true), ("tcp", 80, false)];
+
+/// The ninth host of a network that cannot be reached.
+fn host_at(end: &DeadEnd, ipv4: bool) -> IpAddr {
+    let prefix = if ipv4 { end.ipv4 } else { end.ipv6 };
+    let base: IpAddr = prefix.split('/').next().unwrap().parse().unwrap();
+    match base {
+        IpAddr::V4(base) => Ipv4Addr::from_bits(base.to_bits() + 9).into(),
+        IpAddr::V6(base) => Ipv6Addr::from_bits(base.to_bits() + 9).into(),
+    }
+}
+
+/// Whether an address is in such a network.
+fn is_dead_end(host: IpAddr) -> bool {
+    DEAD_ENDS
+        .iter()
+        .any(|end| host_at(end, host.is_ipv4()) == host)
+}
 
 /// Errors of routers and closed ports, or those of the networks that cannot be reached.
 ///
@@ -95,32 +112,15 @@ fn cases(dead_ends: bool) -> Vec<Case> {
                 if ipv4 && end.icmp.is_some() && PROTOCOLS[number % 3].0 != protocol {
                     continue;
                 }
-                let (prefix, icmp) = if ipv4 {
-                    (end.ipv4, end.icmp)
-                } else {
-                    (end.ipv6, end.icmp6)
-                };
-                let base = prefix.split('/').next().unwrap();
-                let target: IpAddr = if ipv4 {
-                    base.replace(".0", ".9")
-                        .replace("198.19.9", "198.19.0")
-                        .parse()
-                        .unwrap()
-                } else {
-                    format!("{base}9").parse().unwrap()
-                };
+                let icmp = if ipv4 { end.icmp } else { end.icmp6 };
+                let target = host_at(end, ipv4);
                 let from = icmp.map(|(kind, code)| (router(ipv4, 1), kind, code));
                 let outcome = if from.is_some() { "error" } else { "lost" };
                 case(protocol, target, port, String::new(), outcome, from);
             }
         }
     }
-    let is_dead_end = |case: &Case| {
-        let address = case.host.to_string();
-        address.starts_with("198.19.")
-            || address.starts_with("2001:2:0:1") && !address.starts_with("2001:2:0:1::")
-    };
-    cases.retain(|case| is_dead_end(case) == dead_ends);
+    cases.retain(|case| is_dead_end(case.host) == dead_ends);
     cases
 }
 

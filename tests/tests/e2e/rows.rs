@@ -38,7 +38,8 @@ pub(crate) struct Row {
 const QUERY: &str = "SELECT run, source, destination, sequence, \
     toUnixTimestamp64Nano(time_due) AS due, toUnixTimestamp64Nano(time_sent) AS sent, lag, rtt, \
     toUnixTimestamp64Nano(rtime) AS received, outcome, address, rsite, rhost, rtype, rcode, rid, \
-    rseq, hop_limit, datamatch, ttl, answer, traffic_class, mismatch_at FROM results ORDER BY run, destination, sequence, time_due, outcome \
+    rseq, hop_limit, datamatch, ttl, answer, traffic_class, mismatch_at FROM results \
+    ORDER BY run, destination, sequence, time_due, outcome \
     SETTINGS output_format_json_quote_64bit_integers = 0 FORMAT JSONEachRow";
 
 /// All rows in the site's store, in the order of run, destination and sequence.

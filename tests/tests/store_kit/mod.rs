@@ -220,6 +220,16 @@ pub(crate) fn await_that(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Waits for a notice; gives all that came until then.
+pub(crate) fn await_notice(store: &Store, text: &str) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    await_that(text, || {
+        told.extend(store.notices().try_iter());
+        told.iter().any(|notice| notice.contains(text))
+    });
+    told
+}
+
 pub(crate) fn all_written(rows: u64) -> RowCounts {
     RowCounts {
         written: rows,

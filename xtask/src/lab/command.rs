@@ -6,12 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 
+use super::addresses::{
+    BLACK_HOLE, DeadEnd, HOSTS_IPV4, HOSTS_IPV6, INTERFACE, NOWHERE, PROHIBITED, UNREACHABLE,
+};
 use super::machine::{self, GATEWAY, NAMESPACE, OWN, Raised, State};
 use super::record::{Owner, Record};
 use super::services::{ECHO_PORT, TCP_PORTS};
-use super::topology::{
-    BLACK_HOLE, DeadEnd, HOSTS_IPV4, HOSTS_IPV6, INTERFACE, NOWHERE, PROHIBITED, UNREACHABLE,
-};
 use crate::process;
 use crate::progress::{say, spent};
 use crate::setup::{self, plan};

@@ -11,10 +11,11 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use super::addresses::{DEAD_ENDS, FAR, HOSTS_IPV4, HOSTS_IPV6, INTERFACE};
 use super::namespace::{Namespace, ip_batch, ip_json};
 use super::record::{DIRECTORY, Owner, Record, read_record, remove_record, write_record};
 use super::services;
-use super::topology::{DEAD_ENDS, FAR, HOSTS_IPV4, HOSTS_IPV6, INTERFACE, Shape, Topology};
+use super::topology::{Shape, Topology};
 use crate::process;
 use crate::progress::say;
 

@@ -15,8 +15,8 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::addresses::FAR;
 use super::namespace::Namespace;
-use super::topology::FAR;
 
 /// The hosts send back whatever comes to this UDP port (RFC 862).
 pub const ECHO_PORT: u16 = 7;

@@ -18,85 +18,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use super::addresses::{
+    DEAD_ENDS, FAR, HOSTS_IPV4, HOSTS_IPV6, INTERFACE, LAST_DIRECT_HOST, Link, NEAR,
+    SECOND_INTERFACE, SECOND_IPV4, SECOND_IPV6, SECOND_LINK, direct_ipv4, direct_ipv6,
+};
 use super::namespace::{Namespace, ip_batch, ip_json, write_sysctls};
-
-/// The prober's interface.
-pub const INTERFACE: &str = "pinger0";
-/// In every other place: the interface towards the prober.
-pub(super) const FAR: &str = "far";
-/// In a gateway: the interface towards the hosts.
-const NEAR: &str = "near";
-
-/// IPv4 hosts behind the gateway, from the range that RFC 2544 gives to measurements.
-pub const HOSTS_IPV4: &str = "198.18.0.0/16";
-/// IPv6 hosts behind the gateway, from the range that RFC 5180 gives to measurements.
-pub const HOSTS_IPV6: &str = "2001:2:0:1::/64";
-/// The prober's second interface, if the shape asks for it.
-pub const SECOND_INTERFACE: &str = "pinger1";
-/// IPv4 hosts behind the second interface.
-pub const SECOND_IPV4: &str = "198.19.32.0/24";
-/// IPv6 hosts behind the second interface.
-pub const SECOND_IPV6: &str = "2001:2:0:20::/64";
-
-/// A network that the prober's neighbour routes to, and nobody can reach.
-///
-/// For IPv4 the kernel tells a host so five times and then once a second, in any namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeadEnd {
-    /// Its IPv4 addresses.
-    pub ipv4: &'static str,
-    /// Its IPv6 addresses.
-    pub ipv6: &'static str,
-    /// How it is routed, as `ip route` writes it; none if there is no route at all.
-    kind: Option<&'static str>,
-    /// Type and code of the ICMP error that answers probes, by Linux's choice; none if nothing
-    /// does.
-    pub icmp: Option<(u8, u8)>,
-    /// The same of ICMPv6.
-    pub icmp6: Option<(u8, u8)>,
-}
-
-/// Hosts that cannot be reached: 3/1 host unreachable; for IPv6 the kernel says 1/0, no route.
-pub const UNREACHABLE: DeadEnd = DeadEnd {
-    ipv4: "198.19.16.0/24",
-    ipv6: "2001:2:0:10::/64",
-    kind: Some("unreachable"),
-    icmp: Some((3, 1)),
-    icmp6: Some((1, 0)),
-};
-/// A network that nobody may send to: 3/13 and 1/1, administratively prohibited.
-pub const PROHIBITED: DeadEnd = DeadEnd {
-    ipv4: "198.19.17.0/24",
-    ipv6: "2001:2:0:11::/64",
-    kind: Some("prohibit"),
-    icmp: Some((3, 13)),
-    icmp6: Some((1, 1)),
-};
-/// A network that the neighbour has no route to: 3/0 network unreachable, 1/0 no route.
-pub const NOWHERE: DeadEnd = DeadEnd {
-    ipv4: "198.19.18.0/24",
-    ipv6: "2001:2:0:12::/64",
-    kind: None,
-    icmp: Some((3, 0)),
-    icmp6: Some((1, 0)),
-};
-/// A network in which every packet is dropped without a word.
-pub const BLACK_HOLE: DeadEnd = DeadEnd {
-    ipv4: "198.19.19.0/24",
-    ipv6: "2001:2:0:13::/64",
-    kind: Some("blackhole"),
-    icmp: None,
-    icmp6: None,
-};
-/// All of them.
-pub const DEAD_ENDS: [DeadEnd; 4] = [UNREACHABLE, PROHIBITED, NOWHERE, BLACK_HOLE];
-
-/// The directly connected IPv4 network, if the shape asks for it; the prober is its host 1.
-pub const DIRECT_IPV4: &str = "198.19.1.0/24";
-/// The directly connected IPv6 network, if the shape asks for it; the prober is its host 1.
-pub const DIRECT_IPV6: &str = "2001:2:0:2::/64";
-/// The directly connected hosts are numbered from 2 to this.
-const LAST_DIRECT_HOST: u8 = 254;
 
 /// What kind of lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,28 +55,6 @@ impl Shape {
     }
 }
 
-/// A directly connected host's IPv4 address, by its number from 2 to 254.
-pub fn direct_ipv4(host: u8) -> std::net::Ipv4Addr {
-    std::net::Ipv4Addr::new(198, 19, 1, host)
-}
-
-/// A directly connected host's IPv6 address, by its number from 2 to 254.
-pub fn direct_ipv6(host: u8) -> std::net::Ipv6Addr {
-    std::net::Ipv6Addr::new(0x2001, 2, 0, 2, 0, 0, 0, host.into())
-}
-
-/// The IPv4 address that the router at a hop, from 1 on, sends errors to the prober from.
-pub fn router_ipv4(hop: usize) -> std::net::Ipv4Addr {
-    let (address, _) = Link(hop - 1).address(2);
-    address.parse().expect("links have IPv4 addresses")
-}
-
-/// The IPv6 address that the router at a hop, from 1 on, sends errors to the prober from.
-pub fn router_ipv6(hop: usize) -> std::net::Ipv6Addr {
-    let (_, address) = Link(hop - 1).address(2);
-    address.parse().expect("links have IPv6 addresses")
-}
-
 /// One place and all that is set in it once its links are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -168,34 +72,6 @@ pub(super) struct Topology {
     /// Lines that make the links, for the root namespace.
     pub(super) links: Vec<String>,
     pub(super) places: Vec<Place>,
-}
-
-/// A link by its number, counted from the prober; end 1 is the prober's side, end 2 the other.
-///
-/// Beside 198.18.0.0/16 and 198.19.1.0/24, the links use 198.19.0.0/30 and 198.19.129.0/30 on.
-/// The second link has the number behind the last possible gateway's.
-#[derive(Clone, Copy)]
-struct Link(usize);
-
-/// The link of the prober's second interface.
-const SECOND_LINK: Link = Link(101);
-
-impl Link {
-    /// IPv4 and IPv6 address of an end. The first link is the one people see.
-    fn address(self, end: usize) -> (String, String) {
-        match self.0 {
-            0 => (format!("198.19.0.{end}"), format!("2001:2::{end}")),
-            link => (
-                format!("198.19.{}.{end}", 128 + link),
-                format!("2001:2:0:{link:x}00::{end}"),
-            ),
-        }
-    }
-
-    /// Locally administered, and readable in a trace: `pin`, the link, the end.
-    fn mac(self, end: usize) -> String {
-        format!("02:70:69:6e:{:02x}:{end:02x}", self.0)
-    }
 }
 
 impl Topology {
@@ -216,39 +92,10 @@ impl Topology {
                     None => prober_interface_settings(),
                     Some(_) => namespace_settings(number > 0),
                 };
-                let mut lines = Vec::new();
-                if number > 0 {
-                    end_lines(&mut lines, FAR, Link(number - 1), 2, shape);
-                }
-                if number < last {
-                    let interface = if number == 0 { INTERFACE } else { NEAR };
-                    end_lines(&mut lines, interface, Link(number), 1, shape);
-                    let (ipv4, ipv6) = Link(number).address(2);
-                    lines.push(format!(
-                        "route replace {HOSTS_IPV4} via {ipv4} dev {interface}"
-                    ));
-                    lines.push(format!(
-                        "route replace {HOSTS_IPV6} via {ipv6} dev {interface}"
-                    ));
-                }
-                if number > 1 {
-                    // The way back to the prober, whichever of its addresses it sent from.
-                    let (ipv4, ipv6) = Link(number - 1).address(1);
-                    lines.push(format!("route replace 0.0.0.0/0 via {ipv4} dev {FAR}"));
-                    lines.push(format!("route replace ::/0 via {ipv6} dev {FAR}"));
-                }
-                if number == last {
-                    lines.push(format!("route replace local {HOSTS_IPV4} dev lo"));
-                    lines.push(format!("route replace local {HOSTS_IPV6} dev lo"));
-                }
-                dead_end_lines(&mut lines, number);
-                if shape.direct {
-                    direct_lines(&mut lines, number);
-                }
                 Place {
                     namespace,
                     sysctls,
-                    lines,
+                    lines: place_lines(number, last, shape),
                 }
             })
             .collect();
@@ -336,6 +183,40 @@ fn link_line(namespaces: &[Option<String>], link: usize) -> String {
         end(link + 1, 11 + 2 * link),
         Link(link).mac(2),
     )
+}
+
+/// What is set in a place on the way from the prober, which is place 0, to the hosts, in the last.
+fn place_lines(number: usize, last: usize, shape: Shape) -> Vec<String> {
+    let mut lines = Vec::new();
+    if number > 0 {
+        end_lines(&mut lines, FAR, Link(number - 1), 2, shape);
+    }
+    if number < last {
+        let interface = if number == 0 { INTERFACE } else { NEAR };
+        end_lines(&mut lines, interface, Link(number), 1, shape);
+        let (ipv4, ipv6) = Link(number).address(2);
+        lines.push(format!(
+            "route replace {HOSTS_IPV4} via {ipv4} dev {interface}"
+        ));
+        lines.push(format!(
+            "route replace {HOSTS_IPV6} via {ipv6} dev {interface}"
+        ));
+    }
+    if number > 1 {
+        // The way back to the prober, whichever of its addresses it sent from.
+        let (ipv4, ipv6) = Link(number - 1).address(1);
+        lines.push(format!("route replace 0.0.0.0/0 via {ipv4} dev {FAR}"));
+        lines.push(format!("route replace ::/0 via {ipv6} dev {FAR}"));
+    }
+    if number == last {
+        lines.push(format!("route replace local {HOSTS_IPV4} dev lo"));
+        lines.push(format!("route replace local {HOSTS_IPV6} dev lo"));
+    }
+    dead_end_lines(&mut lines, number);
+    if shape.direct {
+        direct_lines(&mut lines, number);
+    }
+    lines
 }
 
 /// The second link, from the prober's place.
@@ -494,158 +375,4 @@ fn namespace_settings(routes: bool) -> Vec<(String, &'static str)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn places(count: usize) -> Vec<Option<String>> {
-        (0..count)
-            .map(|number| Some(format!("n{number}")))
-            .collect()
-    }
-
-    #[test]
-    fn the_machines_lab_is_what_status_and_readme_say() {
-        let topology = Topology::new(vec![None, Some("pinger-lab".into())], Shape::default());
-        assert_eq!(
-            topology.links,
-            [
-                "link add pinger0 address 02:70:69:6e:00:01 type veth peer name far index 11 netns \
-              pinger-lab \
-              address 02:70:69:6e:00:02"
-            ]
-        );
-        let prober = &topology.places[0].lines;
-        for line in [
-            "address replace 198.19.0.1/30 dev pinger0",
-            "address replace 2001:2::1/126 dev pinger0 nodad",
-            "route replace 198.18.0.0/16 via 198.19.0.2 dev pinger0",
-            "route replace 2001:2:0:1::/64 via 2001:2::2 dev pinger0",
-            "neighbour replace 198.19.0.2 lladdr 02:70:69:6e:00:02 dev pinger0 nud permanent",
-        ] {
-            assert!(
-                prober.iter().any(|found| found == line),
-                "{line} is missing in {prober:#?}"
-            );
-        }
-        let hosts = &topology.places[1].lines;
-        assert!(
-            hosts.contains(&"route replace local 198.18.0.0/16 dev lo".into()),
-            "{hosts:#?}"
-        );
-        assert!(
-            !hosts.iter().any(|line| line.contains("/0 via")),
-            "{hosts:#?}"
-        );
-    }
-
-    #[test]
-    fn each_gateway_routes_to_the_next_and_back() {
-        let topology = Topology::new(
-            places(4),
-            Shape {
-                gateways: 2,
-                ..Shape::default()
-            },
-        );
-        assert_eq!(topology.links.len(), 3);
-        let middle = topology.places[2].lines.join("\n");
-        assert!(
-            middle.contains("route replace 198.18.0.0/16 via 198.19.130.2 dev near"),
-            "{middle}"
-        );
-        assert!(
-            middle.contains("route replace 0.0.0.0/0 via 198.19.129.1 dev far"),
-            "{middle}"
-        );
-        let forwards = |place: &Place| {
-            place
-                .sysctls
-                .iter()
-                .any(|(name, _)| name.contains("forward"))
-        };
-        let forwarding: Vec<bool> = topology.places.iter().map(forwards).collect();
-        assert_eq!(forwarding, [false, true, true, true]);
-    }
-
-    #[test]
-    fn neighbours_are_asked_for_unless_they_are_static() {
-        let shape = Shape {
-            static_neighbours: false,
-            direct: true,
-            ..Shape::default()
-        };
-        let topology = Topology::new(places(2), shape);
-        let all: Vec<&String> = topology
-            .places
-            .iter()
-            .flat_map(|place| &place.lines)
-            .collect();
-        assert!(!all.iter().any(|line| line.starts_with("neighbour")));
-        let direct = |line: &&&String| {
-            line.starts_with("address") && (line.contains("/24") || line.contains("/64 dev far"))
-        };
-        assert_eq!(all.iter().filter(direct).count(), 1 + 2 * 253);
-    }
-
-    #[test]
-    fn the_neighbour_knows_what_cannot_be_reached() {
-        let topology = Topology::new(
-            places(3),
-            Shape {
-                gateways: 1,
-                ..Shape::default()
-            },
-        );
-        let has = |place: usize, line: &str| {
-            topology.places[place]
-                .lines
-                .iter()
-                .any(|found| found == line)
-        };
-        assert!(has(
-            0,
-            "route replace 198.19.16.0/24 via 198.19.0.2 dev pinger0"
-        ));
-        assert!(has(
-            0,
-            "route replace 2001:2:0:12::/64 via 2001:2::2 dev pinger0"
-        ));
-        assert!(has(1, "route replace prohibit 2001:2:0:11::/64"));
-        assert!(has(1, "route replace blackhole 198.19.19.0/24"));
-        assert!(!has(2, "route replace blackhole 198.19.19.0/24"));
-        let none = topology.places[1]
-            .lines
-            .iter()
-            .any(|line| line.contains(NOWHERE.ipv4));
-        assert!(!none, "the neighbour has no route there");
-    }
-
-    #[test]
-    fn a_second_interface_leads_to_other_hosts_and_is_the_worse_way_to_the_first() {
-        let shape = Shape {
-            second: true,
-            ..Shape::default()
-        };
-        let topology = Topology::new(places(shape.places()), shape);
-        assert_eq!(topology.places.len(), 3);
-        assert_eq!(
-            topology.links[1],
-            "link add pinger1 netns n0 address 02:70:69:6e:65:01 type veth peer name far netns n2 \
-             address 02:70:69:6e:65:02"
-        );
-        let prober = topology.places[0].lines.join("\n");
-        for line in [
-            "address replace 198.19.229.1/30 dev pinger1",
-            "route replace 198.19.32.0/24 via 198.19.229.2 dev pinger1",
-            "route replace 198.18.0.0/16 via 198.19.229.2 dev pinger1 metric 2000",
-        ] {
-            assert!(prober.contains(line), "{line} is missing in {prober}");
-        }
-        let beside = topology.places[2].lines.join("\n");
-        assert!(
-            beside.contains("route replace local 198.19.32.0/24 dev lo"),
-            "{beside}"
-        );
-        assert!(!topology.places[1].lines.join("\n").contains("198.19.32"));
-    }
-}
+mod tests;

@@ -243,7 +243,8 @@ fn mistakes_across_settings_are_told_with_their_place() {
         ("", &["there is nothing to probe"]),
         ("destinations = []", &["there is nothing to probe"]),
         (
-            "interval = \"10us\"\ntimeout = \"651ms\"\ndestinations = [\"a.example\", \"b.example\"]",
+            "interval = \"10us\"\ntimeout = \"651ms\"\n\
+             destinations = [\"a.example\", \"b.example\"]",
             &["p.toml:2:11: timeout 651ms is too long for interval 10us: 65,100 probes"],
         ),
         (
@@ -264,7 +265,8 @@ fn mistakes_across_settings_are_told_with_their_place() {
             &["the destinations together are 1,048,577 addresses"],
         ),
         (
-            "[[destination]]\nhost = \"a\"\nid = 5\n[[destination]]\nhost = \"10.0.0.0/30\"\nid = 5\n\
+            "[[destination]]\nhost = \"a\"\nid = 5\n\
+             [[destination]]\nhost = \"10.0.0.0/30\"\nid = 5\n\
              timeout = \"10m\"\ninterval = \"1ms\"",
             &[
                 "p.toml:4:1: id 5 is given to 2",

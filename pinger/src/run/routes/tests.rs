@@ -1,4 +1,4 @@
-//! Ways of a host that exists only here; the kernel's part is tested in `tests/tests/route.rs`.
+//! Ways of a host that exists only here; the kernel's part is tested in `tests/tests/route/`.
 
 use super::*;
 use crate::destination::Protocol;

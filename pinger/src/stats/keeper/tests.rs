@@ -286,6 +286,26 @@ fn replies_tell_how_they_differ_from_the_one_before() {
 }
 
 #[test]
+fn a_snapshot_shows_the_jitter_of_each_destination_and_their_mean() {
+    let mut keeper = keeper(false);
+    for (flow, rtt_ns, one_ns, mean_ns) in [
+        (FLOW, 1_000, None, None),
+        (FLOW, 17_000, Some(1_000), Some(1_000)),
+        (FlowIndex(0), 5_000, None, Some(1_000)),
+        (FlowIndex(0), 5_000, Some(0), Some(500)),
+        (FLOW, 33_000, Some(1_938), Some(969)),
+    ] {
+        keeper.note(Note::Sent { flow });
+        let mut event = event(EventKind::Reply, 0, 2000 * MS, 2000 * MS + rtt_ns);
+        event.flow = flow.0;
+        keeper.event(&event).unwrap();
+        let snapshot = keeper.snapshot(&Outside::default(), true);
+        let one = &snapshot.destinations[flow.0 as usize];
+        assert_eq!((one.jitter_ns, snapshot.jitter_ns), (one_ns, mean_ns));
+    }
+}
+
+#[test]
 fn what_a_full_ring_hides_is_not_invented() {
     for (protocol, error, kind) in [
         (Protocol::Icmp, false, Some(AnswerKind::Echo)),

@@ -146,8 +146,9 @@ mod tests {
 
     #[test]
     fn a_foreign_page_is_not_quoted() {
-        let page = "<!DOCTYPE HTML><html><head><meta charset=\"utf-8\"><title>Error response</title>\
-            </head><body><p>Error code: 501</p><p>Message: Unsupported method ('POST').</p></body>";
+        let page = "<!DOCTYPE HTML><html><head><meta charset=\"utf-8\">\
+            <title>Error response</title></head>\
+            <body><p>Error code: 501</p><p>Message: Unsupported method ('POST').</p></body>";
         for (text, status, quoted) in [
             (page, Some(501), "HTTP 501, not from ClickHouse"),
             ("502 Bad Gateway", Some(502), "502 Bad Gateway"),

@@ -94,8 +94,8 @@ fn run(arguments: Vec<OsString>) -> Result<(), String> {
 
 /// Ends with the parent, lets go of everything inherited, and steps back behind the prober.
 fn settle(parent: c_int, lock_fd: RawFd) -> Result<(), String> {
-    // SAFETY: plain system calls; the one pointer is to a local value. The descriptors closed are open in nobody's
-    // hands: this process has just begun and opened none itself.
+    // SAFETY: plain system calls; the one pointer is to a local value. The descriptors closed are
+    // open in nobody's hands: this process has just begun and opened none itself.
     let orphan = unsafe {
         // What an ended pinger leaves open here would keep its XDP program attached.
         if lock_fd > 3 {

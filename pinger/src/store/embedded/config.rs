@@ -70,8 +70,8 @@ pub(super) struct Settings<'a> {
 
 impl Settings<'_> {
     /// The file. The port is one that pinger holds, see [`HeldPort`](super::port::HeldPort), and
-    /// the engine shares. The library's engine ignores what it is told by arguments instead (listening,
-    /// paths); a `clickhouse server` needs it all.
+    /// the engine shares. The library's engine ignores what it is told by arguments instead
+    /// (listening, paths); a `clickhouse server` needs it all.
     pub(super) fn xml(&self) -> String {
         let data = escape(&self.data.to_string_lossy());
         let users = escape(&self.users.to_string_lossy());

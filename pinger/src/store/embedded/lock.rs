@@ -1,16 +1,14 @@
-//! One pinger at a time on a data directory, and how others find its engine.
+//! One pinger at a time on a data directory.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
-use super::private_dir;
+use super::endpoint;
+use super::private::{self, HINT};
 use crate::store::StoreError;
-use crate::store::clickhouse::Address;
 
 /// The longest to wait for the engine of a pinger that is gone: it ends within seconds.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(15);
@@ -20,8 +18,6 @@ const ENDING_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often a held lock is tried.
 const POLL: Duration = Duration::from_millis(50);
-
-const HINT: &str = "choose another --data-dir, or run as the user who owns this one";
 
 /// The right to work on a data directory, until dropped.
 #[derive(Debug)]
@@ -64,8 +60,8 @@ impl DirLock {
     /// # Errors
     /// When the directory cannot be used.
     pub(in crate::store) fn try_take(data_dir: &Path) -> Result<Option<Self>, StoreError> {
-        private_dir(data_dir)?;
-        let path = file(data_dir, "lock");
+        private::dir(data_dir)?;
+        let path = data_dir.join("lock");
         let mut file = File::options()
             .create(true)
             .read(true)
@@ -87,7 +83,7 @@ impl DirLock {
             .and_then(|()| writeln!(file, "{} {}", holder.pid, holder.command))
             .map_err(StoreError::file("write", &path, HINT))?;
         // Left by a pinger that was killed: its engine is gone, or it would hold the lock.
-        remove_endpoint(data_dir);
+        endpoint::remove(data_dir);
         Ok(Some(Self { file }))
     }
 
@@ -113,7 +109,7 @@ impl Holder {
 
     fn is_alive(&self) -> bool {
         // A killed process stays as a zombie until its parent looks; it holds nothing any more.
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let state = stat
             .rsplit(") ")
             .next()
@@ -124,7 +120,7 @@ impl Holder {
 
 fn holder(data_dir: &Path) -> Option<Holder> {
     let mut text = String::new();
-    File::open(file(data_dir, "lock"))
+    File::open(data_dir.join("lock"))
         .ok()?
         .read_to_string(&mut text)
         .ok()?;
@@ -135,76 +131,13 @@ fn holder(data_dir: &Path) -> Option<Holder> {
     })
 }
 
-/// A file of a data directory.
-pub(super) fn file(data_dir: &Path, name: &str) -> PathBuf {
-    data_dir.join(name)
-}
-
-/// How a running engine is reached: the content of `endpoint.json`.
-#[derive(Serialize, Deserialize)]
-struct Endpoint {
-    url: String,
-    database: String,
-    user: String,
-    password: String,
-    header_name: String,
-    header_value: String,
-}
-
-pub(super) fn write_endpoint(data_dir: &Path, address: &Address) -> Result<(), StoreError> {
-    let (header_name, header_value) = address.header.clone().unwrap_or_default();
-    let endpoint = Endpoint {
-        url: address.origin.clone(),
-        database: address.database.clone(),
-        user: address.user.clone(),
-        password: address.password.clone(),
-        header_name,
-        header_value,
-    };
-    let path = file(data_dir, "endpoint.json");
-    let text = serde_json::to_string_pretty(&endpoint)
-        .map_err(|source| StoreError::file("write", &path, HINT)(source.into()))?;
-    write_private(&path, &text)
-}
-
-/// The engine that another pinger shares, if one does.
-pub(in crate::store) fn read_endpoint(data_dir: &Path) -> Option<Address> {
-    let text = fs::read_to_string(file(data_dir, "endpoint.json")).ok()?;
-    let endpoint: Endpoint = serde_json::from_str(&text).ok()?;
-    Some(Address {
-        origin: endpoint.url,
-        database: endpoint.database,
-        user: endpoint.user,
-        password: endpoint.password,
-        header: Some((endpoint.header_name, endpoint.header_value)),
-    })
-}
-
-pub(super) fn remove_endpoint(data_dir: &Path) {
-    // Mostly it is not there; and a left one leads nowhere, since its secrets are drawn anew.
-    let _ = fs::remove_file(file(data_dir, "endpoint.json"));
-}
-
-/// Replaces a file by one that only this user can read, never half written.
-pub(super) fn write_private(path: &Path, text: &str) -> Result<(), StoreError> {
-    let temporary = path.with_extension("new");
-    // Made anew, since the mode counts only then.
-    let _ = fs::remove_file(&temporary);
-    File::options()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .and_then(|()| fs::rename(&temporary, path))
-        .map_err(StoreError::file("write", path, HINT))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use super::super::endpoint::Endpoint;
     use super::*;
+    use crate::store::clickhouse::Address;
 
     #[test]
     fn a_directory_has_one_holder_and_is_private() {
@@ -221,7 +154,7 @@ mod tests {
             "{refused}"
         );
         let mode = |path: &Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
-        assert_eq!((mode(&dir), mode(&file(&dir, "lock"))), (0o700, 0o600));
+        assert_eq!((mode(&dir), mode(&dir.join("lock"))), (0o700, 0o600));
         drop(lock);
 
         let lock = DirLock::take(&dir).expect("it is free again");
@@ -232,17 +165,18 @@ mod tests {
             password: "p".to_owned(),
             header: Some(("H".to_owned(), "v".to_owned())),
         };
-        write_endpoint(&dir, &address).expect("the directory is ours");
-        assert_eq!(mode(&file(&dir, "endpoint.json")), 0o600);
-        assert_eq!(read_endpoint(&dir), Some(address));
+        Endpoint::from(&address)
+            .write(&dir)
+            .expect("the directory is ours");
+        assert_eq!(mode(&endpoint::path(&dir)), 0o600);
+        assert_eq!(Endpoint::read(&dir).map(Address::from), Some(address));
         drop(lock);
         let lock = DirLock::take(&dir).expect("it is free again");
-        assert_eq!(
-            read_endpoint(&dir),
-            None,
+        assert!(
+            Endpoint::read(&dir).is_none(),
             "a new holder clears what a killed one left"
         );
         drop(lock);
-        fs::remove_dir_all(&dir).expect("our own directory");
+        std::fs::remove_dir_all(&dir).expect("our own directory");
     }
 }

@@ -1,5 +1,4 @@
-//! Puts right what a killed engine or a full disk left behind: tokens without their rows, and
-//! databases without a description.
+//! Puts right what a killed engine or a full disk left behind: tokens without their rows.
 //!
 //! In: the files of an engine that does not run. Out: deduplication logs in which every token at
 //! the end stands for a part that is there. It never touches rows, nor a file of a running engine.
@@ -10,9 +9,9 @@
 //! happen under one lock, so only the last line of a log can be such a one.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
+use super::listing::{HINT, entries, subdirectories};
 use crate::store::StoreError;
 
 /// What a log's line about a new part begins with; others tell of parts that were dropped.
@@ -20,29 +19,6 @@ const ADDED: &str = "1";
 
 /// The directory of a table's logs, beside its parts.
 const LOGS: &str = "deduplication_logs";
-
-const HINT: &str = "run as the user who owns the data directory";
-
-/// Removes descriptions of databases that a full disk left empty: with one, the engine does not
-/// start. Without it the database is made anew, and it had no tables yet.
-///
-/// # Errors
-/// When a file cannot be looked at or removed.
-pub(super) fn remove_empty_databases(engine: &Path) -> Result<(), StoreError> {
-    let metadata = engine.join("metadata");
-    if !metadata.exists() {
-        return Ok(());
-    }
-    for name in entries(&metadata)? {
-        let path = metadata.join(&name);
-        let is_empty = name.ends_with(".sql")
-            && fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == 0);
-        if is_empty {
-            fs::remove_file(&path).map_err(StoreError::file("remove", &path, HINT))?;
-        }
-    }
-    Ok(())
-}
 
 /// Looks through all tables below `engine`, ClickHouse's directory; gives the parts whose tokens
 /// were freed.
@@ -152,28 +128,6 @@ fn newest_first(logs: &Path) -> Result<Vec<PathBuf>, StoreError> {
         .collect())
 }
 
-/// None where there is no such directory: an engine that never ran has none.
-fn subdirectories(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let all = entries(path)?.into_iter().map(|name| path.join(name));
-    Ok(all.filter(|path| path.is_dir()).collect())
-}
-
-/// The names in a directory that are text; ClickHouse makes no others.
-fn entries(path: &Path) -> Result<Vec<String>, StoreError> {
-    let list = || -> io::Result<Vec<String>> {
-        fs::read_dir(path)?
-            .filter_map(|entry| match entry {
-                Ok(entry) => entry.file_name().into_string().ok().map(Ok),
-                Err(error) => Some(Err(error)),
-            })
-            .collect()
-    };
-    list().map_err(StoreError::file("list", path, HINT))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,21 +176,6 @@ mod tests {
         let dropped = "1\t2026_1_1_0\t2026_9\n2\t2026_1_1_0\t2026_9\n";
         check(dropped, &[], 2, &[]);
         check("1\tall_odd\tx\n", &[], 1, &[]);
-    }
-
-    #[test]
-    fn an_empty_description_of_a_database_is_removed() {
-        let folder = std::env::temp_dir().join(format!("pinger-empty-{}", std::process::id()));
-        remove_empty_databases(&folder).unwrap();
-        let metadata = folder.join("metadata");
-        fs::create_dir_all(metadata.join("default")).unwrap();
-        fs::write(metadata.join("pinger.sql"), "").unwrap();
-        fs::write(metadata.join("default.sql"), "ATTACH DATABASE _ UUID 'x'").unwrap();
-        remove_empty_databases(&folder).unwrap();
-        let mut left = entries(&metadata).unwrap();
-        left.sort();
-        assert_eq!(left, ["default", "default.sql"]);
-        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

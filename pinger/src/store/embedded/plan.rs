@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::config::{self, Secrets};
+use super::definitions::Definitions;
 use super::find::Program;
-use super::lock::{self, DirLock};
-use super::{absolute, child, mend, private_dir};
+use super::lock::DirLock;
+use super::{absolute, child, mend, private};
 use crate::store::StoreError;
 
 /// Environment variable that names the `pinger` to start as the engine, for programs that use this
@@ -44,7 +45,7 @@ impl Plan {
     /// When the data directory cannot be written or mended.
     pub(super) fn command(&self, lock: &DirLock) -> Result<Command, StoreError> {
         let files = self.prepare()?;
-        mend::remove_empty_databases(&files.data)?;
+        Definitions::of(&self.data_dir).restore()?;
         mend::free_burnt_tokens(&files.data)?;
         let log = open_log(&files.log)?;
         // Not our path: an upgrade may have replaced the file while we run.
@@ -85,10 +86,10 @@ impl Plan {
     fn prepare(&self) -> Result<Files, StoreError> {
         let files = Files::of(&self.data_dir);
         for dir in [&files.settings, &files.data] {
-            private_dir(dir)?;
+            private::dir(dir)?;
         }
         let users = files.settings.join("users.xml");
-        lock::write_private(&users, &config::users(&self.secrets.password))?;
+        private::write(&users, &config::users(&self.secrets.password))?;
         let settings = config::Settings {
             users: &users,
             data: &files.data,
@@ -97,7 +98,7 @@ impl Plan {
             memory_bytes: config::memory_bytes(),
             server: matches!(self.program, Program::Server(_)),
         };
-        lock::write_private(&files.config, &settings.xml())?;
+        private::write(&files.config, &settings.xml())?;
         Ok(files)
     }
 }

@@ -13,6 +13,7 @@ use super::lock::{BEAT, Lock, MIGRATION};
 use super::{MIGRATIONS, Migration, Say, SchemaError, VERSION, compare, layout, record, recorded};
 use crate::store::StoreError;
 use crate::store::clickhouse::Connection;
+use crate::store::embedded::Definitions;
 use crate::store::schema::statements::{statements, summary};
 
 /// The longest silence about a statement that goes on.
@@ -38,13 +39,15 @@ pub(crate) enum Company {
 
 /// Creates the database if there is none, applies the migrations it lacks, and records them.
 ///
-/// Every statement can be repeated, so what was cut short is completed by the next try.
+/// Every statement can be repeated, so what was cut short is completed by the next try. With
+/// `definitions`, none is put on record whose tables did not come onto the disk.
 ///
 /// # Errors
 /// When the server refuses, or the database has a schema that this program does not know.
 pub(crate) async fn apply(
     connection: &Connection,
     company: Company,
+    definitions: Option<&Definitions>,
     say: &mut Say<'_>,
 ) -> Result<Applied, StoreError> {
     connection.create_database().await?;
@@ -60,10 +63,10 @@ pub(crate) async fn apply(
         return Err(connection.schema(source));
     }
     let from = match company {
-        Company::Alone => migrate(connection, None, from, say).await?,
+        Company::Alone => migrate(connection, None, definitions, from, say).await?,
         Company::Others => {
             let lock = Lock::take(connection, say).await?;
-            let done = migrate_anew(connection, &lock, say).await;
+            let done = migrate_anew(connection, &lock, definitions, say).await;
             // The first error is the one that matters.
             let released = lock.release().await;
             done.and_then(|from| released.map(|()| from))?
@@ -76,10 +79,11 @@ pub(crate) async fn apply(
 async fn migrate_anew(
     connection: &Connection,
     lock: &Lock<'_>,
+    definitions: Option<&Definitions>,
     say: &mut Say<'_>,
 ) -> Result<u32, StoreError> {
     let from = version(connection).await?;
-    migrate(connection, Some(lock), from, say).await
+    migrate(connection, Some(lock), definitions, from, say).await
 }
 
 /// The version on record.
@@ -92,6 +96,7 @@ async fn version(connection: &Connection) -> Result<u32, StoreError> {
 async fn migrate(
     connection: &Connection,
     lock: Option<&Lock<'_>>,
+    definitions: Option<&Definitions>,
     from: u32,
     say: &mut Say<'_>,
 ) -> Result<u32, StoreError> {
@@ -103,11 +108,15 @@ async fn migrate(
                 migration.title()
             ));
         }
+        if let Some(definitions) = definitions {
+            definitions.keep()?;
+        }
         let all = statements(migration.sql);
         for (index, statement) in all.iter().enumerate() {
             let step = Step {
                 connection,
                 lock,
+                definitions,
                 name: format!(
                     "version {}, statement {} of {}, {}",
                     migration.version,
@@ -128,6 +137,8 @@ pub(super) struct Step<'a> {
     pub(super) connection: &'a Connection,
     /// Kept alive meanwhile.
     pub(super) lock: Option<&'a Lock<'a>>,
+    /// Looked at meanwhile and when it is done.
+    pub(super) definitions: Option<&'a Definitions>,
     /// What is said of it.
     pub(super) name: String,
 }
@@ -136,7 +147,7 @@ impl Step<'_> {
     /// Runs the statement, and says now and then how far it is.
     ///
     /// # Errors
-    /// When the server refuses it, or the lock was lost.
+    /// When the server refuses it, the lock was lost, or a definition did not come onto the disk.
     pub(super) async fn run(&self, sql: &str, say: &mut Say<'_>) -> Result<(), StoreError> {
         let begun = Instant::now();
         let id = query_id(self.lock.is_some());
@@ -144,8 +155,10 @@ impl Step<'_> {
         let mut say_at = BEAT;
         loop {
             if let Ok(done) = timeout(BEAT, work.as_mut()).await {
-                return done;
+                return done.and_then(|()| self.check());
             }
+            // On a full disk the statement may wait for room, and nobody would know why.
+            self.check()?;
             if let Some(lock) = self.lock {
                 lock.beat().await?;
             }
@@ -161,6 +174,10 @@ impl Step<'_> {
                 told(begun.elapsed(), progress)
             ));
         }
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.definitions.map_or(Ok(()), Definitions::check)
     }
 }
 

@@ -15,7 +15,12 @@ pub fn apply(options: &StoreOptions, say: &mut Say<'_>) -> Result<Applied, Store
     let session = Session::open_saying(options, Sharing::Guest, say)?;
     match session.applied() {
         Some(applied) => Ok(applied),
-        None => session.block_on(super::apply(session.connection(), Company::Others, say)),
+        None => session.block_on(super::apply(
+            session.connection(),
+            Company::Others,
+            session.definitions(),
+            say,
+        )),
     }
 }
 
@@ -45,7 +50,7 @@ pub fn retention(
         if !change.is_empty() {
             super::check(connection).await?;
         }
-        super::retention::retention(connection, change, say).await
+        super::retention::retention(connection, session.definitions(), change, say).await
     })
 }
 

@@ -9,6 +9,7 @@ use super::layout::{self, Shards};
 use super::tables::{Table, aged_by, tables};
 use crate::store::StoreError;
 use crate::store::clickhouse::Connection;
+use crate::store::embedded::Definitions;
 
 /// Days for which rows are kept; `None` changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,15 +45,20 @@ impl Retention {
 /// When the user may not change a table, or the server cannot be reached.
 pub(super) async fn retention(
     connection: &Connection,
+    definitions: Option<&Definitions>,
     change: &Retention,
     say: &mut Say<'_>,
 ) -> Result<Vec<Table>, StoreError> {
     let shards = layout::shards(connection).await?;
+    if let (Some(definitions), false) = (definitions, change.is_empty()) {
+        definitions.keep()?;
+    }
     for (age, days) in change.changes() {
         for table in aged_by(connection, shards.as_ref(), age).await? {
             let step = Step {
                 connection,
                 lock: None,
+                definitions,
                 name: format!("{table}: {days} days"),
             };
             for statement in statements(&table, age, days, shards.as_ref()) {

@@ -21,7 +21,12 @@ pub(super) fn table(screen: &mut Screen, mut area: Rect, buffer: &mut Buffer, th
         return;
     }
     let table = &screen.table;
-    let placed = columns::place(area.width, table.name_width(), table.address_width());
+    let placed = columns::place(
+        area.width,
+        table.name_width(),
+        table.address_width(),
+        table.sort().0,
+    );
     for column in &placed {
         draw_heading(screen, column, heading, buffer, theme);
     }
@@ -54,7 +59,7 @@ pub(super) fn table(screen: &mut Screen, mut area: Rect, buffer: &mut Buffer, th
 /// What the page shows of the list, for the footer.
 pub(super) fn position(screen: &Screen) -> String {
     let table = &screen.table;
-    let (sort, descending) = table.sort();
+    let (sorted, descending) = table.sort();
     let arrow = if descending { '▼' } else { '▲' };
     let rows = table.visible().len();
     let first = if rows == 0 { 0 } else { table.top() + 1 };
@@ -68,17 +73,20 @@ pub(super) fn position(screen: &Screen) -> String {
         "" => String::new(),
         text => format!("with “{}”  ", columns::shorten(text, 16)),
     };
-    format!("{filter}{} {arrow}  {range}", sort.name())
+    let order = sorted.map_or("list order", Column::heading);
+    format!("{filter}{order} {arrow}  {range}")
 }
 
 fn draw_heading(screen: &Screen, placed: &Placed, line: Rect, buffer: &mut Buffer, theme: Theme) {
     let column = placed.column;
-    let mut text = column.heading().to_owned();
-    if column.is_rtt() {
-        text = format!("{text} {}", screen.scale.unit());
-    }
-    let (sort, descending) = screen.table.sort();
-    let sorts = column.sort() == Some(sort);
+    let unit = match column {
+        Column::Loss => " %".to_owned(),
+        _ if column.is_rtt() => format!(" {}", screen.scale.unit()),
+        _ => String::new(),
+    };
+    let mut text = format!("{}{unit}", column.heading());
+    let (sorted, descending) = screen.table.sort();
+    let sorts = sorted == Some(column);
     if sorts {
         text.push(if descending { '▼' } else { '▲' });
     }
@@ -176,29 +184,22 @@ fn cell(
     column: Column,
     width: usize,
 ) -> (String, Mood) {
-    let rtt = &destination.rtt;
-    let ns = match column {
+    match column {
         Column::Name if destination.closed => {
             let name = columns::shorten(&destination.name, width.saturating_sub(CLOSED.len()));
-            return (format!("{name}{CLOSED}"), Mood::Warn);
+            (format!("{name}{CLOSED}"), Mood::Warn)
         }
-        Column::Name => return (destination.name.to_string(), Mood::Plain),
-        Column::Address => return (address(destination), Mood::Quiet),
-        Column::Sent => return (units::count_in(destination.counts.sent, width), Mood::Plain),
+        Column::Name => (destination.name.to_string(), Mood::Plain),
+        Column::Address => (address(destination), Mood::Quiet),
+        Column::Sent => (units::count_in(destination.counts.sent, width), Mood::Plain),
         Column::Loss => {
             let loss = destination.counts.loss_percent();
-            return (units::percent(loss), loss_mood(loss));
+            (units::percent(loss), loss_mood(loss))
         }
-        Column::Recent => return (String::new(), Mood::Plain),
-        Column::Last => destination.last_ns,
-        Column::Min => Some(rtt.min_ns),
-        Column::P50 => Some(rtt.p50_ns),
-        Column::P99 => Some(rtt.p99_ns),
-        Column::Max => Some(rtt.max_ns),
-    };
-    match ns {
-        Some(ns) if rtt.count > 0 => (scale.format(ns), Mood::Plain),
-        _ => ("–".to_owned(), Mood::Quiet),
+        _ => match column.rtt_ns(destination) {
+            Some(ns) => (scale.format(ns), Mood::Plain),
+            None => ("–".to_owned(), Mood::Quiet),
+        },
     }
 }
 

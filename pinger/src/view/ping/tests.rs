@@ -228,7 +228,7 @@ fn an_address_written_differently_is_no_name() {
 
 #[test]
 fn the_end_is_a_summary_per_destination() {
-    let stats = |name: &str, counts, rtt| DestinationStats {
+    let stats = |name: &str, counts, rtt, jitter_ns| DestinationStats {
         name: name.into(),
         address: "198.18.0.1".parse().unwrap(),
         counts,
@@ -236,6 +236,7 @@ fn the_end_is_a_summary_per_destination() {
         error: None,
         closed: false,
         rtt,
+        jitter_ns,
         recent: History::default(),
     };
     let replies = Counts {
@@ -262,8 +263,8 @@ fn the_end_is_a_summary_per_destination() {
     let summary = Summary {
         snapshot: Arc::new(Snapshot {
             destinations: vec![
-                stats("198.18.0.1", replies, rtt),
-                stats("web tcp/443", lost, Quantiles::default()),
+                stats("198.18.0.1", replies, rtt, Some(310_000)),
+                stats("web tcp/443", lost, Quantiles::default(), None),
             ],
             ..Snapshot::default()
         }),
@@ -282,7 +283,7 @@ fn the_end_is_a_summary_per_destination() {
          \n\
          --- 198.18.0.1 ---\n\
          5 probes sent, 5 replies, 1 duplicate, 0% loss, time 4005 ms\n\
-         rtt min/p50/p99/max = 0.0047/0.0050/1.235/20.000 ms\n\
+         rtt min/p50/p99/max = 0.0047/0.0050/1.235/20.000 ms, jitter 0.3100 ms\n\
          \n\
          --- web (198.18.0.1) tcp/443 ---\n\
          3 probes sent, 1 reply, 66.67% loss, time 4005 ms\n"

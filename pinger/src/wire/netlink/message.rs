@@ -1,23 +1,20 @@
-//! Requests as bytes, and answers from bytes. Touches no socket.
+//! What the kernel says, answers and announcements alike, from bytes. Touches no socket.
 //!
 //! Only the attributes that matter are read, one by one, so that neither an exotic interface nor
 //! a newer kernel can spoil an answer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::{Emitable, NetlinkHeader, NlasIterator};
-use netlink_packet_route::address::{AddressHeader, AddressMessage, AddressScope};
+use netlink_packet_core::NlasIterator;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressHeader, AddressScope};
 use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
 use netlink_packet_route::neighbour::{
-    NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage,
-    NeighbourState as KernelState,
+    NeighbourFlags, NeighbourHeader, NeighbourState as KernelState,
 };
-use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
-};
-use netlink_packet_route::{AddressFamily, link::LinkMessage};
+use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteType};
 
-use crate::route::{Ask, AskHow, Fact, Link, Mac, NeighbourState, NoRoute, Route, RouteQuery};
+use crate::route::{Fact, Link, Mac, NeighbourState, NoRoute, Route, RouteQuery};
 
 /// `NDA_FLAGS_EXT` of `include/uapi/linux/neighbour.h`: each of its flags (managed by the kernel,
 /// locked, validated by a control plane) says that someone keeps the neighbour.
@@ -26,29 +23,12 @@ const NDA_FLAGS_EXT: u16 = 15;
 const IFA_FLAGS: u16 = 8;
 /// Bytes of `struct ifaddrmsg`.
 const ADDRESS_HEADER_LEN: usize = 8;
-/// The bits of a type of service that routing rules see; those of ECN are refused.
-const DSCP_MASK: u8 = 0xfc;
 /// Bytes of `struct ifinfomsg`.
 const LINK_HEADER_LEN: usize = 16;
 /// Bytes of `struct rtmsg` and of `struct ndmsg`.
 const ROUTE_HEADER_LEN: usize = 12;
-/// Bytes of `struct nlmsghdr`.
-const NETLINK_HEADER_LEN: usize = 16;
 /// `RTAX_MTU` of `include/uapi/linux/rtnetlink.h`.
 const RTAX_MTU: u16 = 2;
-
-/// A request without its netlink header.
-pub(super) struct Request {
-    kind: u16,
-    body: Body,
-}
-
-enum Body {
-    Link(LinkMessage),
-    Route(RouteMessage),
-    Neighbour(NeighbourMessage),
-    Address(AddressMessage),
-}
 
 /// An address of an interface, ready to send from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,99 +41,6 @@ pub struct InterfaceAddress {
     pub link_local: bool,
 }
 
-impl Request {
-    /// Appends the request as the kernel reads it.
-    pub(super) fn append(&self, flags: u16, sequence: u32, bytes: &mut Vec<u8>) {
-        let body: &dyn Emitable = match &self.body {
-            Body::Link(message) => message,
-            Body::Route(message) => message,
-            Body::Neighbour(message) => message,
-            Body::Address(message) => message,
-        };
-        let length = NETLINK_HEADER_LEN + body.buffer_len();
-        let mut header = NetlinkHeader::default();
-        header.length = length as u32;
-        header.message_type = self.kind;
-        header.flags = flags;
-        header.sequence_number = sequence;
-        let start = bytes.len();
-        bytes.resize(start + length.next_multiple_of(4), 0);
-        let (head, rest) = bytes[start..].split_at_mut(NETLINK_HEADER_LEN);
-        header.emit(head);
-        body.emit(&mut rest[..length - NETLINK_HEADER_LEN]);
-    }
-}
-
-/// Asks for all interfaces.
-pub(super) fn dump_links() -> Request {
-    Request {
-        kind: libc::RTM_GETLINK,
-        body: Body::Link(LinkMessage::default()),
-    }
-}
-
-/// Asks for the neighbours on an interface.
-pub(super) fn dump_neighbours(link: u32, ipv6: bool) -> Request {
-    let mut message = NeighbourMessage::default();
-    message.header.family = family(ipv6);
-    message.attributes.push(NeighbourAttribute::IfIndex(link));
-    Request {
-        kind: libc::RTM_GETNEIGH,
-        body: Body::Neighbour(message),
-    }
-}
-
-/// Asks for the addresses of all interfaces.
-pub(super) fn dump_addresses() -> Request {
-    Request {
-        kind: libc::RTM_GETADDR,
-        body: Body::Address(AddressMessage::default()),
-    }
-}
-
-/// Asks how the kernel would send this packet.
-pub(super) fn get_route(query: &RouteQuery) -> Request {
-    let prefix_len = if query.to.is_ipv6() { 128 } else { 32 };
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(query.to.is_ipv6());
-    message.header.tos = query.traffic_class & DSCP_MASK;
-    message.header.destination_prefix_length = prefix_len;
-    let attributes = &mut message.attributes;
-    attributes.push(RouteAttribute::Destination(query.to.into()));
-    if let Some(source) = query.source {
-        message.header.source_prefix_length = prefix_len;
-        attributes.push(RouteAttribute::Source(source.into()));
-    }
-    attributes.push(RouteAttribute::IpProto(query.protocol.number()));
-    if query.protocol.has_port() {
-        attributes.push(RouteAttribute::Dport(query.port));
-    }
-    attributes.extend(query.link.map(RouteAttribute::Oif));
-    Request {
-        kind: libc::RTM_GETROUTE,
-        body: Body::Route(message),
-    }
-}
-
-/// Lets the kernel learn a neighbour's MAC, or check it.
-pub(super) fn solicit(ask: &Ask) -> Request {
-    let mut message = NeighbourMessage::default();
-    message.header.family = family(ask.address.is_ipv6());
-    message.header.ifindex = ask.link;
-    match ask.how {
-        AskHow::Create | AskHow::Resolve => message.header.flags = NeighbourFlags::Use,
-        // From PROBE the kernel asks the old MAC three times, a second apart, then gives it up.
-        AskHow::Verify => message.header.state = KernelState::Probe,
-    }
-    message
-        .attributes
-        .push(NeighbourAttribute::Destination(ask.address.into()));
-    Request {
-        kind: libc::RTM_NEWNEIGH,
-        body: Body::Neighbour(message),
-    }
-}
-
 /// Why no route needs to be asked for: the address is not one host's, wherever it leads.
 pub(super) fn not_one_host(address: IpAddr) -> Option<NoRoute> {
     if address == IpAddr::V4(Ipv4Addr::BROADCAST) {
@@ -163,7 +50,7 @@ pub(super) fn not_one_host(address: IpAddr) -> Option<NoRoute> {
     many.then_some(NoRoute::NotUnicast(address))
 }
 
-/// The route in an answer to [`get_route`].
+/// The route in an answer to [`super::request::get_route`].
 pub(super) fn route(query: &RouteQuery, body: &[u8]) -> Result<Route, NoRoute> {
     let address = query.to;
     let Ok(header) = RouteHeader::parse(body) else {
@@ -333,14 +220,6 @@ pub(super) fn address(kind: u16, body: &[u8]) -> Option<InterfaceAddress> {
     })
 }
 
-fn family(ipv6: bool) -> AddressFamily {
-    if ipv6 {
-        AddressFamily::Inet6
-    } else {
-        AddressFamily::Inet
-    }
-}
-
 /// Hands out the attributes behind a header; stops at the first that is cut short.
 fn for_each_attribute(body: &[u8], header_len: usize, mut handle: impl FnMut(u16, &[u8])) {
     let attributes = body.get(header_len..).unwrap_or_default();
@@ -375,293 +254,4 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::destination::Protocol;
-
-    fn bytes(request: &Request, flags: u16) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        request.append(flags, 7, &mut bytes);
-        bytes
-    }
-
-    /// Attributes as the kernel lays them out: length, type, value, padding.
-    fn attributes(list: &[(u16, &[u8])]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (kind, value) in list {
-            bytes.extend((value.len() as u16 + 4).to_ne_bytes());
-            bytes.extend(kind.to_ne_bytes());
-            bytes.extend(*value);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
-        bytes
-    }
-
-    #[test]
-    #[cfg(target_endian = "little")]
-    fn requests_are_these_bytes() {
-        let query = RouteQuery {
-            link: Some(3),
-            ..IpAddr::from([192, 0, 2, 10]).into()
-        };
-        let expected = [
-            [52, 0, 0, 0, 26, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0].as_slice(),
-            &[2, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            &[8, 0, 1, 0, 192, 0, 2, 10],
-            &[5, 0, 27, 0, 1, 0, 0, 0],
-            &[8, 0, 4, 0, 3, 0, 0, 0],
-        ];
-        assert_eq!(bytes(&get_route(&query), 1), expected.concat());
-
-        let query = RouteQuery {
-            protocol: Protocol::Tcp,
-            port: 443,
-            traffic_class: 0xbb,
-            source: Some(IpAddr::from([192, 0, 2, 99])),
-            link: None,
-            ..query
-        };
-        let expected = [
-            [60, 0, 0, 0, 26, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0].as_slice(),
-            &[2, 32, 32, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0],
-            &[8, 0, 1, 0, 192, 0, 2, 10],
-            &[8, 0, 2, 0, 192, 0, 2, 99],
-            &[5, 0, 27, 0, 6, 0, 0, 0],
-            // The port is in network byte order.
-            &[6, 0, 29, 0, 1, 0xbb, 0, 0],
-        ];
-        assert_eq!(bytes(&get_route(&query), 1), expected.concat());
-
-        let address = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
-        let header = [48, 0, 0, 0, 28, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0];
-        let destination = [
-            20, 0, 1, 0, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
-        ];
-        for (how, neighbour) in [
-            (AskHow::Create, [10, 0, 0, 0, 9, 0, 0, 0, 0, 0, 1, 0]),
-            (AskHow::Resolve, [10, 0, 0, 0, 9, 0, 0, 0, 0, 0, 1, 0]),
-            (AskHow::Verify, [10, 0, 0, 0, 9, 0, 0, 0, 0x10, 0, 0, 0]),
-        ] {
-            let expected = [header.as_slice(), &neighbour, &destination].concat();
-            assert_eq!(
-                bytes(
-                    &solicit(&Ask {
-                        link: 9,
-                        address,
-                        how
-                    }),
-                    1
-                ),
-                expected,
-                "{how:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn routes_are_read_from_bytes_and_cut_ones_do_no_harm() {
-        let address = IpAddr::from([198, 51, 100, 7]);
-        let header = |kind| [2, 32, 0, 0, 254, 0, 0, kind, 0, 0, 0, 0];
-        let metrics = attributes(&[(3, &[1, 0, 0, 0]), (RTAX_MTU, &1400_u32.to_ne_bytes())]);
-        let list: [(u16, &[u8]); 5] = [
-            (libc::RTA_DST, &[198, 51, 100, 7]),
-            (libc::RTA_OIF, &3_u32.to_ne_bytes()),
-            (libc::RTA_GATEWAY, &[192, 0, 2, 1]),
-            (libc::RTA_PREFSRC, &[192, 0, 2, 99]),
-            (libc::RTA_METRICS, &metrics),
-        ];
-        let body = [header(libc::RTN_UNICAST).to_vec(), attributes(&list)].concat();
-        let next_hop = IpAddr::from([192, 0, 2, 1]);
-        let expected = Route {
-            link: 3,
-            source: IpAddr::from([192, 0, 2, 99]),
-            next_hop,
-            mtu: 1400,
-        };
-        let query = RouteQuery::from(address);
-        assert_eq!(route(&query, &body), Ok(expected));
-        let source = IpAddr::from([192, 0, 2, 98]);
-        let asked = RouteQuery {
-            source: Some(source),
-            ..query
-        };
-        assert_eq!(route(&asked, &body), Ok(Route { source, ..expected }));
-        for end in 0..body.len() {
-            let _ = route(&query, &body[..end]);
-        }
-        let on_link = [header(libc::RTN_UNICAST).to_vec(), attributes(&list[..2])].concat();
-        assert_eq!(route(&query, &on_link), Err(NoRoute::NoSource(address)));
-        assert_eq!(
-            route(&query, &header(libc::RTN_LOCAL)),
-            Err(NoRoute::Local(address))
-        );
-    }
-
-    #[test]
-    fn neighbours_are_usable_or_not_by_their_state() {
-        let address = IpAddr::from([192, 0, 2, 10]);
-        let mac = [2, 0, 0, 0, 0, 5];
-        let state = |kind, state: u16, flags, extended: u32| {
-            let mut body = vec![libc::AF_INET as u8, 0, 0, 0, 3, 0, 0, 0];
-            body.extend(state.to_ne_bytes());
-            body.extend([flags, libc::RTN_UNICAST]);
-            let with_mac = state & (libc::NUD_INCOMPLETE | libc::NUD_FAILED) == 0;
-            let mut list: Vec<(u16, &[u8])> = vec![(libc::NDA_DST, &[192, 0, 2, 10])];
-            list.extend(with_mac.then_some((libc::NDA_LLADDR, mac.as_slice())));
-            let extended = extended.to_ne_bytes();
-            list.push((NDA_FLAGS_EXT, &extended));
-            body.extend(attributes(&list));
-            match neighbour(kind, &body)? {
-                Fact::Neighbour {
-                    link: 3,
-                    address: of,
-                    state,
-                } if of == address => Some(state),
-                other => panic!("{other:?}"),
-            }
-        };
-        let usable = |fixed| {
-            Some(NeighbourState::Usable {
-                mac: Mac(mac),
-                fixed,
-            })
-        };
-        let new = libc::RTM_NEWNEIGH;
-        for free in [
-            libc::NUD_REACHABLE,
-            libc::NUD_STALE,
-            libc::NUD_DELAY,
-            libc::NUD_PROBE,
-        ] {
-            assert_eq!(state(new, free, 0, 0), usable(false));
-            assert_eq!(state(new, free, libc::NTF_ROUTER, 0), usable(false));
-            assert_eq!(
-                state(new, free, 0x10, 0),
-                usable(true),
-                "learnt from a control plane"
-            );
-            assert_eq!(state(new, free, 0, 1), usable(true), "managed");
-        }
-        for fixed in [libc::NUD_PERMANENT, libc::NUD_NOARP] {
-            assert_eq!(state(new, fixed, 0, 0), usable(true));
-        }
-        assert_eq!(
-            state(new, libc::NUD_INCOMPLETE, 0, 0),
-            Some(NeighbourState::Resolving)
-        );
-        assert_eq!(
-            state(new, libc::NUD_FAILED, 0, 0),
-            Some(NeighbourState::Failed)
-        );
-        assert_eq!(
-            state(libc::RTM_DELNEIGH, libc::NUD_STALE, 0, 0),
-            Some(NeighbourState::Gone)
-        );
-        assert_eq!(state(new, libc::NUD_PERMANENT, libc::NTF_PROXY, 0), None);
-    }
-
-    #[test]
-    fn what_cannot_be_sent_says_whether_its_source_may_be_why() {
-        let address = IpAddr::from([198, 51, 100, 7]);
-        let plain = RouteQuery::from(address);
-        let source_address = IpAddr::from([192, 0, 2, 98]);
-        let from = RouteQuery {
-            source: Some(source_address),
-            ..plain
-        };
-        let kind = "blackhole";
-        let forbidden = NoRoute::Forbidden { address, kind };
-        assert_eq!(no_route(&plain, libc::EINVAL), forbidden);
-        let refused = NoRoute::From {
-            address,
-            source_address,
-        };
-        assert_eq!(no_route(&from, libc::EINVAL), refused);
-        assert_eq!(no_route(&from, libc::ENETUNREACH), refused);
-        let missing = NoRoute::Missing(address);
-        assert_eq!(no_route(&plain, libc::ENETUNREACH), missing);
-    }
-
-    #[test]
-    fn addresses_are_read_and_those_not_ready_are_left_out() {
-        let read = |family: i32, scope: u8, list: &[(u16, &[u8])]| {
-            let mut body = vec![family as u8, 24, 0, scope, 4, 0, 0, 0];
-            body.extend(attributes(list));
-            let found = address(libc::RTM_NEWADDR, &body);
-            assert_eq!(address(libc::RTM_DELADDR, &body), None);
-            found.map(|found| (found.link, found.address, found.link_local))
-        };
-        let (peer, own) = ([192, 0, 2, 1], [192, 0, 2, 99]);
-        let v4 = [
-            (libc::IFA_ADDRESS, peer.as_slice()),
-            (libc::IFA_LOCAL, own.as_slice()),
-        ];
-        assert_eq!(read(libc::AF_INET, 0, &v4), Some((4, own.into(), false)));
-        let local = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
-        for (flags, ready) in [
-            (libc::IFA_F_PERMANENT, true),
-            (libc::IFA_F_TENTATIVE, false),
-            (libc::IFA_F_TENTATIVE | libc::IFA_F_OPTIMISTIC, true),
-            (libc::IFA_F_DADFAILED, false),
-        ] {
-            let flags = flags.to_ne_bytes();
-            let v6 = [
-                (libc::IFA_ADDRESS, local.as_slice()),
-                (IFA_FLAGS, flags.as_slice()),
-            ];
-            let expected = ready.then(|| (4, local.into(), true));
-            assert_eq!(read(libc::AF_INET6, 253, &v6), expected, "{flags:?}");
-        }
-    }
-
-    #[test]
-    fn links_are_read_and_only_ethernet_has_a_mac() {
-        let body = |layer: u16, flags: u32| {
-            let mut body = vec![0, 0];
-            body.extend(layer.to_ne_bytes());
-            body.extend(4_u32.to_ne_bytes());
-            body.extend(flags.to_ne_bytes());
-            body.extend([0; 4]);
-            body.extend(attributes(&[
-                (libc::IFLA_IFNAME, b"eth0\0"),
-                (libc::IFLA_ADDRESS, &[2, 0, 0, 0, 0, 5]),
-                (libc::IFLA_MTU, &1500_u32.to_ne_bytes()),
-                (9999, b"from a newer kernel"),
-            ]));
-            body
-        };
-        let up = (libc::IFF_UP | libc::IFF_RUNNING) as u32;
-        let read = |body: &[u8]| match link(libc::RTM_NEWLINK, body) {
-            Some(Fact::Link(link)) => link,
-            other => panic!("{other:?}"),
-        };
-        let expected = Link {
-            index: 4,
-            name: "eth0".into(),
-            mac: Some(Mac([2, 0, 0, 0, 0, 5])),
-            mtu: 1500,
-            up: true,
-            running: true,
-            loopback: false,
-        };
-        assert_eq!(read(&body(libc::ARPHRD_ETHER, up)), expected);
-        let tunnel = Link {
-            mac: None,
-            ..expected.clone()
-        };
-        assert_eq!(read(&body(libc::ARPHRD_NONE, up)), tunnel);
-        let point_to_point = up | libc::IFF_POINTOPOINT as u32;
-        assert_eq!(read(&body(libc::ARPHRD_ETHER, point_to_point)), tunnel);
-        let down = Link {
-            up: false,
-            running: false,
-            ..expected
-        };
-        assert_eq!(
-            read(&body(libc::ARPHRD_ETHER, libc::IFF_RUNNING as u32)),
-            down
-        );
-        let gone = link(libc::RTM_DELLINK, &body(libc::ARPHRD_ETHER, 0));
-        assert_eq!(gone, Some(Fact::LinkGone { index: 4 }));
-    }
-}
+mod tests;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::check;
 use crate::wire::run_dir;
+use crate::wire::syscall::check;
 
 /// CPUs that a set can name; the kernel's own limit is 8192.
 const CPUS_MAX: usize = 8192;
@@ -92,8 +92,8 @@ fn claim_one(claims: &Path, candidates: &[usize], patience: Duration) -> Option<
     }
 }
 
-/// Whether the CPU is ours from now on, as far as other pingers are concerned: a file's lock, that goes
-/// with the process, however it ends. Where no lock can be had, nobody is asked.
+/// Whether the CPU is ours from now on, as far as other pingers are concerned: a file's lock, that
+/// goes with the process, however it ends. Where no lock can be had, nobody is asked.
 fn claim(claims: &Path, cpu: usize) -> bool {
     let Ok(file) = open_claim(claims, cpu) else {
         return true;

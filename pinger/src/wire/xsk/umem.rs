@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::set_option;
 use crate::wire::mapping::Mapping;
+use crate::wire::syscall::set_option;
 
 /// A frame that is ours: neither cloned nor made up, given to the kernel and taken back whole.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Umem {
             chunk_size: self.frame_size as u32,
             headroom: 0,
         };
-        set_option(socket, libc::XDP_UMEM_REG, &registration)
+        set_option(socket, libc::SOL_XDP, libc::XDP_UMEM_REG, registration)
     }
 
     /// All frames. To be called once, before any is given away.

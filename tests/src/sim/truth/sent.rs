@@ -41,7 +41,8 @@ impl Truth {
             return None;
         };
         let hop = self.targets[flow as usize].hop;
-        let is_sent_right = frame[..6] == super::super::mac(hop) && self.is_up(hop, leaving.tx_ns);
+        let is_sent_right =
+            frame[..6] == super::super::cast::mac(hop) && self.is_up(hop, leaving.tx_ns);
         if request.is_reset {
             self.reset(flow, request, leaving.tx_ns, is_sent_right);
             return None;
