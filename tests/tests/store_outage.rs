@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use pinger::config::{DropPolicy, SpoolOptions, SpoolPlace, StoreChoice, StoreOptions};
 use pinger::stats::{Counts, RowCounts};
+use pinger::store::spooled;
 use pinger::wire::tally::{Tally, TallyCopy};
 use store_kit::{
     Home, PATIENCE, SOURCE, Server, Wire, all_written, await_notice, await_that, chunk, open,
@@ -465,6 +466,11 @@ fn a_full_spool_drops_what_it_is_told_to_and_says_so() {
             sender.counts().dropped > 0
         });
         await_notice(&store, "are missing in the store");
+        // Not before the last one has met a full spool: what is sent makes room.
+        await_that("each chunk is on disk or dropped", || {
+            let found = spooled::status(&options.data_dir).expect("it is ours");
+            found.results() + sender.counts().dropped == number * 10_000
+        });
         wire.mend();
         await_that("the rest is written", || sender.counts().spooled == 0);
         let counts = store.close(&Counts::default(), PATIENCE);
@@ -519,7 +525,9 @@ fn in_memory_nothing_outlives_the_run() {
     };
     assert_eq!(end, expected);
     let reason = sender.last_loss().expect("rows were dropped");
-    assert!(reason.contains("refused"), "the store's word: {reason}");
+    // Refused, or closed if it was busy with one that it had.
+    let is_away = reason.contains("the server cannot be reached");
+    assert!(is_away, "the store's word: {reason}");
     sender.offer(chunk(run, 99, 10));
     assert_eq!(sender.counts().dropped, 110, "nobody takes chunks any more");
     assert!(folders(&options).is_empty());

@@ -202,6 +202,11 @@ fn moment(ns: i64) -> String {
 }
 
 impl Spooled {
+    /// Results that wait, of all runs.
+    pub fn results(&self) -> u64 {
+        self.results
+    }
+
     /// Whether the store refused something that is still there.
     pub fn has_refused(&self) -> bool {
         self.refused > 0
