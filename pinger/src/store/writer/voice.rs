@@ -94,7 +94,10 @@ impl Voice {
             Notice::Lost(reason, words) => {
                 let RunKey { run, source } = key;
                 let kept = match reason {
-                    GapReason::Refused => format!("; they are kept in {}/refused", path.display()),
+                    GapReason::Refused => format!(
+                        "; they are kept in {}/refused, and `pinger spool retry` sends them again",
+                        path.display()
+                    ),
                     _ => String::new(),
                 };
                 self.tell(format!(
