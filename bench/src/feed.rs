@@ -20,6 +20,17 @@ const CHUNK_ROWS: u64 = 17_500;
 /// How often a full store is asked.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// Round trips of destinations far away: their jitter is one of these many nanoseconds, times one
+/// of so many factors.
+const JITTER_NS: u64 = 400_000;
+const JITTER_FACTORS: u64 = 4;
+/// Of so many probes one is lost there.
+const LOST_OF: u64 = 100;
+/// Round trips of near ones differ by as many nanoseconds.
+const NEAR_NS: u64 = 4_000;
+/// And the lags of all.
+const LAG_NS: u64 = 160;
+
 /// How far the destinations are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Distance {
@@ -27,6 +38,40 @@ pub(crate) enum Distance {
     Far,
     /// Round trips of 4 to 8 µs, and no loss.
     Near,
+}
+
+impl Distance {
+    /// The least that a row can take whatever the codec, bytes: the entropy of what is drawn for
+    /// it, round trip, lag and outcome, to one who knows all else.
+    pub(crate) fn floor_bytes(self) -> f64 {
+        let lag = (LAG_NS as f64).log2();
+        let bits = match self {
+            Self::Near => (NEAR_NS as f64).log2() + lag,
+            Self::Far => {
+                let lost = 1.0 / LOST_OF as f64;
+                entropy(&[lost, 1.0 - lost]) + (1.0 - lost) * entropy(&jitter()) + lag
+            }
+        };
+        bits / 8.0
+    }
+}
+
+/// How likely each jitter of a destination far away is.
+fn jitter() -> Vec<f64> {
+    let mut likely = vec![0.0; (JITTER_NS * JITTER_FACTORS) as usize];
+    let each = 1.0 / (JITTER_NS * JITTER_FACTORS) as f64;
+    for factor in 0..JITTER_FACTORS {
+        for drawn in 0..JITTER_NS {
+            likely[(drawn * factor) as usize] += each;
+        }
+    }
+    likely
+}
+
+/// Of a choice between so likely values, bits.
+fn entropy(likely: &[f64]) -> f64 {
+    let bits = |p: &f64| if *p > 0.0 { -p * p.log2() } else { 0.0 };
+    likely.iter().map(bits).sum()
 }
 
 /// What is fed, and where to.
@@ -164,10 +209,10 @@ fn result(number: u64, distance: Distance, random: &mut Random) -> ProbeResult {
     let due_ns = sequence * INTERVAL_NS + flow * (INTERVAL_NS / DESTINATIONS);
     let (rtt_ns, lost) = match distance {
         Distance::Far => (
-            2_000_000 + flow * 198_000 + random.below(400_000) * random.below(4),
-            random.below(100) == 0,
+            2_000_000 + flow * 198_000 + random.below(JITTER_NS) * random.below(JITTER_FACTORS),
+            random.below(LOST_OF) == 0,
         ),
-        Distance::Near => (4_000 + random.below(4_000), false),
+        Distance::Near => (4_000 + random.below(NEAR_NS), false),
     };
     ProbeResult {
         flow: FlowIndex(flow as u32),
@@ -176,7 +221,7 @@ fn result(number: u64, distance: Distance, random: &mut Random) -> ProbeResult {
         ttl: 64,
         hops: 0,
         due_ns,
-        tx_ns: due_ns + 120 + random.below(160),
+        tx_ns: due_ns + 120 + random.below(LAG_NS),
         jitter_ns: if lost {
             0
         } else {
@@ -206,5 +251,25 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_is_that_of_the_textbook() {
+        assert!((entropy(&[0.5, 0.5]) - 1.0).abs() < 1e-12);
+        assert!((entropy(&[0.25; 4]) - 2.0).abs() < 1e-12);
+        assert!(entropy(&[1.0, 0.0]).abs() < 1e-12);
+        let all: f64 = jitter().iter().sum();
+        assert!((all - 1.0).abs() < 1e-9, "{all}");
+        // 4,000 round trips and 160 lags, all alike.
+        let near = (4_000f64 * 160.0).log2() / 8.0;
+        assert!((Distance::Near.floor_bytes() - near).abs() < 1e-12);
+        // A quarter is not jittered at all; the others have 18.6 bits and what factor it was.
+        let far = Distance::Far.floor_bytes();
+        assert!((2.5..3.2).contains(&far), "{far}");
     }
 }
