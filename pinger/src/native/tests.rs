@@ -1,3 +1,5 @@
+//! Blocks as literal bytes, and as a reader of the format takes them apart.
+
 use super::*;
 use crate::spool::GapReason;
 

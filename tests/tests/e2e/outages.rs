@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use xtask::lab::Shape;
 
-use crate::harness::{Pinger, Site, alone};
+use crate::harness::{Ended, Pinger, Site, alone};
 use crate::rows::{self, Row};
 
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -42,6 +42,28 @@ impl Site {
     }
 }
 
+/// Takes something away until so many probes are missed, and gives it back until so many more are
+/// answered.
+fn take_away(
+    site: &Site,
+    running: &mut Pinger,
+    set: impl Fn(&Site, bool),
+    [missed, answered]: [u64; 2],
+) {
+    set(site, false);
+    more(running, &MISSES, missed);
+    set(site, true);
+    more(running, &["reply"], answered);
+}
+
+fn end_well(site: &Site, running: Pinger) -> Ended {
+    running.signal(libc::SIGINT);
+    let ended = running.end();
+    assert!(ended.status.success(), "{}\n{}", ended.out, ended.err);
+    site.assert_clean();
+    ended
+}
+
 /// Takes something away in the middle of a run and gives it back.
 fn interrupt(hosts: &str, set: impl Fn(&Site, bool)) {
     let site = Site::new(Shape::default());
@@ -50,14 +72,8 @@ fn interrupt(hosts: &str, set: impl Fn(&Site, bool)) {
         TIMEOUT.as_millis()
     ));
     more(&mut running, &["reply"], 100);
-    set(&site, false);
-    more(&mut running, &MISSES, 100);
-    set(&site, true);
-    more(&mut running, &["reply"], 100);
-    running.signal(libc::SIGINT);
-    let ended = running.end();
-    assert!(ended.status.success(), "{}\n{}", ended.out, ended.err);
-    site.assert_clean();
+    take_away(&site, &mut running, &set, [100, 100]);
+    let ended = end_well(&site, running);
     let skipped = ended
         .out
         .lines()
@@ -122,14 +138,8 @@ fn flood_meets(what: &str, set: impl Fn(&Site, bool)) {
     let mut running =
         site.start("run --store none --format plain --timeout 200ms --flood 198.18.0.1");
     more(&mut running, &["reply"], 1000);
-    set(&site, false);
-    more(&mut running, &MISSES, 5);
-    set(&site, true);
-    more(&mut running, &["reply"], 20_000);
-    running.signal(libc::SIGINT);
-    let ended = running.end();
-    assert!(ended.status.success(), "{}\n{}", ended.out, ended.err);
-    site.assert_clean();
+    take_away(&site, &mut running, &set, [5, 20_000]);
+    let ended = end_well(&site, running);
     let last = ended.out.lines().rfind(|line| line.contains("  rate "));
     let last = last.unwrap();
     let ends = ["reply", "lost", "error", "send_failed", "flight"];

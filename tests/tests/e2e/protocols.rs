@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use pinger_tests::sim::rng::Rng;
 use xtask::lab::Shape;
 
 use crate::harness::{Site, alone};
-use crate::responder::{Act, By, Dice, Entry, Forgery, IcmpError, Probe, Reset, Responder, What};
+use crate::responder::{Act, By, Entry, Forgery, IcmpError, Probe, Reset, Responder, What};
 use crate::rows::{self, Row};
 
 /// Plays the same faults again; any number will do.
@@ -77,13 +78,17 @@ fn errors(ipv4: bool) -> &'static [(u8, u8)] {
     }
 }
 
+fn one_of<T: Copy>(rng: &mut Rng, all: &[T]) -> T {
+    all[rng.below(all.len() as u64) as usize]
+}
+
 /// What is done with a probe, by the seed.
-fn draw(dice: &mut Dice, probe: &Probe) -> Vec<Act> {
+fn draw(rng: &mut Rng, probe: &Probe) -> Vec<Act> {
     let ipv4 = probe.host.is_ipv4();
     let mut error = || {
         let all = errors(ipv4);
-        let (kind, code) = all[dice.below(all.len())];
-        let whole = dice.below(2) == 0;
+        let (kind, code) = one_of(rng, all);
+        let whole = rng.below(2) == 0;
         What::Error(IcmpError {
             from: router(ipv4),
             kind,
@@ -92,18 +97,18 @@ fn draw(dice: &mut Dice, probe: &Probe) -> Vec<Act> {
         })
     };
     let error = error();
-    match dice.below(12) {
+    match rng.below(12) {
         0 => Vec::new(),
-        1 => vec![What::Honest.now(); 2 + dice.below(2)],
+        1 => vec![What::Honest.now(); 2 + rng.below(2) as usize],
         2 => vec![What::Honest.after(OVERTAKEN)],
         3 => vec![What::Honest.after(LATE)],
         4 => vec![error.now()],
         5 => vec![error.after(LATE)],
         6 => vec![error.now(), What::Honest.now()],
-        7 => vec![What::Forged(Forgery::ALL[dice.below(Forgery::ALL.len())]).now()],
+        7 => vec![What::Forged(one_of(rng, &Forgery::ALL)).now()],
         8 => {
             // Forged first, the truth later.
-            let forged = What::Forged(Forgery::ALL[dice.below(Forgery::ALL.len())]);
+            let forged = What::Forged(one_of(rng, &Forgery::ALL));
             vec![forged.now(), What::Honest.after(OVERTAKEN)]
         }
         9 if probe.by != By::Tcp => vec![What::Corrupt(CORRUPT_AT).now()],
@@ -295,13 +300,13 @@ fn connections_were_closed(entries: &[Entry], resets: &[Reset]) {
 fn all_six_protocols_at_once_with_every_outcome_and_each_row_as_it_was_provoked() {
     let _turn = alone();
     let site = Site::new(Shape::default());
-    let mut dice = Dice::new(SEED);
+    let mut rng = Rng::new(SEED);
     let last: IpAddr = "198.18.0.250".parse().unwrap();
     let responder = Responder::start(&site.lab, move |probe, _| {
         if probe.host == last {
             return Vec::new();
         }
-        draw(&mut dice, probe)
+        draw(&mut rng, probe)
     });
     let config = site.folder.file("pinger.toml", CONFIG);
     let report = site

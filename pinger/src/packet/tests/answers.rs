@@ -8,6 +8,7 @@ use pinger_ebpf::layout::{
 use pinger_ebpf::matching::{Context, Match};
 use pinger_ebpf::parse::{Packet, parse};
 
+use super::drawn::{Shape, shapes};
 use super::*;
 use crate::flight::AtomicSlot;
 use crate::flow::Flows;

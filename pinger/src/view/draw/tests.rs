@@ -1,3 +1,5 @@
+//! The screen as texts that are kept in files, and what must hold at every size.
+
 use std::sync::Arc;
 
 use ratatui::Terminal;

@@ -1,3 +1,5 @@
+//! The lines of `pinger ping`, result by result, and its end.
+
 use pinger_ebpf::layout::AnswerKind;
 
 use super::super::testing;
