@@ -145,6 +145,8 @@ pub struct Job {
     pub rows: u64,
     /// When the last of them came, wall clock nanoseconds: no insert was tried before that.
     pub until_ns: i64,
+    /// When it was given out, wall clock nanoseconds: this insert is not tried before that.
+    pub since_ns: i64,
     /// Blocks in ClickHouse's compressed Native format: the body of the request.
     pub body: Vec<u8>,
     /// If an earlier insert may have reached the server: the statement that gives on how many days

@@ -4,7 +4,8 @@
 //! token and repeated until the server has it; counts; notices. It never blocks those who offer
 //! chunks: when the queue is full a chunk is dropped, counted, and told as a gap.
 //!
-//! One thread owns the spool (`spooler`), two send (`sending`).
+//! One thread writes chunks down (`filling`), one owns the rest of the spool (`spooler`), two send
+//! (`sending`).
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,12 +26,14 @@ use crate::native::Block;
 use crate::rows::RowChunk;
 use crate::spool::{GapReason, Loss, Table, Totals};
 use crate::stats::{Counts, RowCounts};
+use filling::Filling;
 use line::Line;
 use sending::Sending;
 use spooler::Spooler;
 use voice::Voice;
 
 mod doubt;
+mod filling;
 mod line;
 mod sending;
 mod spooler;
@@ -238,14 +241,28 @@ impl Writer {
             spooler: None,
             senders: Vec::new(),
         };
+        // Each is about how things stand, so the last one is enough.
+        let (allow, allowances) = bounded(1);
+        let (tell, news) = bounded(1);
         let is_checked = Arc::new(setup.is_checked.into());
+        let (own, filler) = Line::create(&mut setup, spooler::now())?;
+        let filling = Filling {
+            filler,
+            rows,
+            allowances,
+            news: tell,
+            counters: Arc::clone(&writer.sender.counters),
+            state: filling::State::default(),
+        };
         let spooler = Spooler {
-            own: Line::create(&mut setup, spooler::now())?,
+            own,
             left: Vec::new(),
             options: setup.options,
             data_dir: setup.data_dir.to_owned(),
             store: setup.store,
-            rows,
+            filling: Some(spawn("pinger-filling", move || filling.run())?),
+            news,
+            allow: Some(allow),
             jobs,
             ends,
             counters: Arc::clone(&writer.sender.counters),
@@ -320,7 +337,10 @@ impl Drop for Writer {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StoreError> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)

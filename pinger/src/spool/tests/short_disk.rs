@@ -61,18 +61,18 @@ fn a_short_disk_is_waited_for_and_looked_at_again() {
         files: MemoryDisk::new(),
         room_bytes: Rc::clone(&room_bytes),
     };
-    let mut spool = Spool::create(disk, identity(), options()).expect("it has room for that");
+    let same = Short {
+        files: disk.files.same(),
+        room_bytes: Rc::clone(&room_bytes),
+    };
+    let mut spool = Pair::new(disk, same, options());
     spool.tick(at(1));
-    let first = chunk(at(1), 5, 100);
-    assert!(spool.lacks_room(at(1), &first));
-    spool.put(at(1), first);
+    spool.put(at(1), chunk(at(1), 5, 100));
     assert_eq!((spool.unwritten(), spool.counts().dropped), (5, 0));
 
     // Somebody makes room: it is seen with the next chunk, whenever the disk was looked at last.
     room_bytes.set(1 << 20);
-    let second = chunk(at(1), 7, 100);
-    assert!(!spool.lacks_room(at(1), &second));
-    spool.put(at(1), second);
+    spool.put(at(1), chunk(at(1), 7, 100));
     assert_eq!((spool.unwritten(), spool.counts().dropped), (0, 0));
     assert_eq!(spool.audit(), 12);
 }
