@@ -50,8 +50,8 @@ pub use seam::{Allowance, Report};
 pub use segment::{Accounts, Marker, Table, Totals};
 pub use send::{BACKOFF_MAX_NS, BACKOFF_MIN_NS, TRIED_MAX};
 pub use terms::{
-    Chunk, Counts, DropPolicy, End, Identity, Job, Notice, Now, Options, SpoolError, SyncPolicy,
-    Tally,
+    Chunk, Counts, DropPolicy, End, Identity, Job, Notice, Now, Options, Question, SpoolError,
+    SyncPolicy, Tally,
 };
 
 use files::State;

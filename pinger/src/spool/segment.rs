@@ -144,6 +144,13 @@ pub struct Marker {
     pub outcome: i8,
 }
 
+const DAY_NS: i64 = 86_400 * 1_000_000_000;
+
+/// The day of a time in UTC, since 1970: tables of results have a partition for each.
+pub(super) fn day(time_ns: i64) -> i64 {
+    time_ns.div_euclid(DAY_NS)
+}
+
 /// The first bytes of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {

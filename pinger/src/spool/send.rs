@@ -124,10 +124,6 @@ impl<D: Disk> Spool<D> {
         let doubt_ns = segment.doubt_ns;
         let is_old = |doubt_ns: i64| now.wall_ns.saturating_sub(doubt_ns) > DOUBT_FRESH_NS;
         let question = doubt_ns.and_then(|_| question(&self.identity, table, &contents.markers));
-        // Gaps are asked for by the question only.
-        if table != Table::Incoming {
-            contents.markers.clear();
-        }
         Some(Job {
             number,
             table,
@@ -139,7 +135,6 @@ impl<D: Disk> Spool<D> {
             body: content,
             ask_first: question.is_some() && doubt_ns.is_some_and(is_old),
             question,
-            markers: contents.markers,
         })
     }
 
