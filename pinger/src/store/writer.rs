@@ -54,6 +54,10 @@ const SENDERS: usize = 2;
 /// Notices that wait to be shown at most; there are one or two an outage.
 const QUEUE_NOTICES: usize = 64;
 
+/// How often it is looked for what others left: a pinger that shares the data directory may have
+/// been killed.
+pub(super) const LOOK: Duration = Duration::from_secs(60);
+
 /// Why rows are dropped when the store said nothing.
 const TOO_MANY: &str = "more results came than could be written down";
 const LATE: &str = "there was no time left to write them";
@@ -204,6 +208,8 @@ pub(super) struct Setup<'a> {
     pub is_checked: bool,
     /// Whether the engine is our own.
     pub is_embedded: bool,
+    /// How often it is looked for what others left.
+    pub look: Duration,
 }
 
 /// The writer's threads, from outside.
@@ -260,6 +266,7 @@ impl Writer {
             options: setup.options,
             data_dir: setup.data_dir.to_owned(),
             store: setup.store,
+            look: setup.look,
             filling: Some(spawn("pinger-filling", move || filling.run())?),
             news,
             allow: Some(allow),
@@ -350,3 +357,6 @@ fn spawn<T: Send + 'static>(
             "free some memory",
         ))
 }
+
+#[cfg(test)]
+mod tests;

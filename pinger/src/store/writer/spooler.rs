@@ -29,10 +29,6 @@ use crate::wire::clock;
 /// the first of them is done.
 const JOBS_MAX: usize = super::SENDERS + 1;
 
-/// How often it is looked for what others left: a pinger that shares the data directory may have
-/// been killed.
-const LOOK: Duration = Duration::from_secs(60);
-
 /// How long a closing store that does not take rows is waited for, where rows are safe on disk.
 const AWAY_MAX: Duration = Duration::from_secs(5);
 
@@ -50,6 +46,8 @@ pub(super) struct Spooler {
     pub(super) data_dir: PathBuf,
     /// Which store this is.
     pub(super) store: String,
+    /// How often it is looked for what others left.
+    pub(super) look: Duration,
     /// The filling thread, which ends when `allow` is gone.
     pub(super) filling: Option<JoinHandle<Option<Report>>>,
     pub(super) news: Receiver<News>,
@@ -156,7 +154,7 @@ impl Spooler {
 
     /// Looks for what others left, if it is time; at the end of a run it is the next one's.
     fn look(&mut self) {
-        let is_soon = |looked: Instant| looked.elapsed() < LOOK;
+        let is_soon = |looked: Instant| looked.elapsed() < self.look;
         if self.state.closing.is_none() && !self.state.looked.is_some_and(is_soon) {
             self.state.looked = Some(Instant::now());
             self.adopt();
