@@ -2,8 +2,8 @@ use super::*;
 use crate::native::{Block, checksum};
 use proptest::prelude::*;
 
+mod bad_disk;
 mod pair;
-mod short_disk;
 
 use pair::Pair;
 
@@ -466,6 +466,16 @@ fn an_old_doubt_is_asked_about_first() {
     let adopted = Spool::adopt(disk, identity(), options(), None, at(100));
     let job = adopted.expect("it is ours").next(at(100)).expect("a job");
     assert!(job.ask_first && job.question.is_some());
+
+    // How it ended may have waited for a disk that stood still.
+    sealed(&mut spool, at(200), 5);
+    let job = spool.next(at(200)).expect("a job");
+    let job = match job.number {
+        1 => spool.next(at(200)).expect("another job"),
+        _ => job,
+    };
+    spool.done(at(240), job, End::Doubtful("it broke".to_owned()));
+    assert!(spool.next(at(250)).expect("a job").ask_first);
 }
 
 #[test]
