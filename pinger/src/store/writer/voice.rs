@@ -87,12 +87,12 @@ impl Voice {
         match notice {
             Notice::Disk(words) => {
                 self.tell(format!(
-                    "results cannot be written down and wait in memory: {words}"
+                    "the spool's disk fails, what it does not take waits in memory: {words}"
                 ));
                 None
             }
             Notice::DiskAgain => {
-                self.tell("results are written down again".to_owned());
+                self.tell("the spool's disk works again".to_owned());
                 None
             }
             Notice::Lost(reason, words) => {
