@@ -593,8 +593,8 @@ SELECT
     fromUnixTimestamp64Nano(o.found.1, 'UTC') AS start,
     if(ongoing, NULL, fromUnixTimestamp64Nano(o.found.2, 'UTC')) AS end,
     round((o.found.2 - o.found.1) / 1e9, 3) AS seconds,
-    if(d.name = '', toString(o.destination), d.name) AS name,
-    replaceOne(toString(d.address), '::ffff:', '') AS address,
+    if(o.name = '', toString(o.destination), o.name) AS name,
+    replaceOne(toString(o.address), '::ffff:', '') AS address,
     if(s.name = '', toString(o.source), s.name) AS source,
     o.found.3 AS probes,
     o.found.4 AS lost,
@@ -608,8 +608,10 @@ FROM
     -- An event is: its first and last time, how many misses, how many of them lost, its sequence,
     -- the sequence behind it if that is a reply or an event, and its run.
     SELECT
-        source, destination, interval,
+        e.source AS source, e.destination AS destination, d.name AS name, d.address AS address,
+        d.interval AS interval,
         60000000000 + 3 * interval AS pause,
+        arraySort(event -> event.1, e.events) AS events,
         arraySplit(
             (event, before) -> event.3 = 0
                 OR before.6 > 0 AND before.6 != event.5
@@ -639,9 +641,8 @@ FROM
     FROM
     (
         SELECT
-            e.source AS source, e.destination AS destination,
-            any(i.interval) AS interval,
-            arraySort(groupArray((time, last, missed, lost, sequence, next_sequence, run))) AS events
+            source, destination,
+            groupArray((time, last, missed, lost, sequence, next_sequence, run)) AS events
         FROM
         (
             SELECT
@@ -675,12 +676,11 @@ FROM
             WHERE outcome = 'reply' AND hops = 0
                 AND (toStartOfHour(time_due), destination, source, toStartOfMinute(time_due)) IN
                 (SELECT toStartOfHour(minute), destination, source, minute FROM minutes WHERE is_mixed AND NOT is_whole)
-        ) AS e
-        LEFT ANY JOIN (SELECT id, interval FROM destinations FINAL) AS i ON i.id = e.destination
-        GROUP BY e.source, e.destination
-    )
+        )
+        GROUP BY source, destination
+    ) AS e
+    LEFT ANY JOIN (SELECT id, name, address, interval FROM destinations FINAL) AS d ON d.id = e.destination
 ) AS o
-LEFT ANY JOIN (SELECT id, name, address FROM destinations FINAL) AS d ON d.id = o.destination
 LEFT ANY JOIN (SELECT id, name FROM sources FINAL) AS s ON s.id = o.source
 LEFT ANY JOIN (SELECT run, source, ended FROM runs FINAL) AS r ON r.run = o.found.6 AND r.source = o.source
 ORDER BY start DESC
