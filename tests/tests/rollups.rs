@@ -555,16 +555,17 @@ fn outages_are_those_that_every_result_shows() {
     pinger::store::apply_schema(&server.boss()).expect("boss may");
     server.sql(
         "INSERT INTO destinations (id, interval) \
-         SELECT number, if(number = 6, 90, 1) * 1000000000 FROM numbers(7)",
+         SELECT number, multiIf(number = 6, 90, number = 3, 20, 1) * 1000000000 FROM numbers(7)",
     );
     // Bursts of misses, single ones, failed sends, late answers, traces. The first three are
-    // probed by two runs at once that skip rounds; the others by one run after another, the
-    // fifth with a pause in the middle of an outage. The sixth never answers; the last is asked
-    // every 90 seconds.
+    // probed by two runs at once that skip rounds; the others by one run after another: the
+    // fourth every 20 seconds, so that outages of three go from one minute to the next; the fifth
+    // with a pause in the middle of an outage; the sixth, which never answers; and the last every
+    // 90 seconds.
     server.sql(
         "INSERT INTO incoming (run, source, destination, sequence, time_due, outcome, hops) \
          WITH number % 28 AS flow, intDiv(number, 28) AS step, intDiv(flow, 4) AS host, \
-         host < 3 AS is_shared, flow % 2 AS half, if(host = 6, 90, 1) AS interval, \
+         host < 3 AS is_shared, flow % 2 AS half, multiIf(host = 6, 90, host = 3, 20, 1) AS interval, \
          sipHash64(flow, intDiv(step, 10)) % 4 = 0 AS burst, sipHash64(number, 2) % 100 AS roll \
          SELECT if(is_shared, 1 + half, 1 + (step >= 2500)), 1 + intDiv(flow, 2) % 2, host, \
          if(is_shared, step, step % 2500), \

@@ -157,8 +157,8 @@ impl ExportTable {
                     Leave::Nothing => ("", ORDER),
                 };
                 format!(
-                    "{RESULTS} FROM (SELECT *, time_sent, rtime FROM results WHERE {range}{inside}) \
-                     AS r {NAMES}{behind}"
+                    "{RESULTS} FROM (SELECT *, time_sent, rtime FROM results \
+                     WHERE {range}{inside}) AS r {NAMES}{behind}"
                 )
             }
             Self::PerMinute => simple("per_minute", "minute, destination, source"),
