@@ -3,7 +3,8 @@
 //!
 //! In: how many rows, and the moment at which they shall end. Out: a database of rows that are the
 //! same for the same number of rows, times apart: round trips that follow the hour of the day,
-//! with jitter, spikes and congestion; loss; outages that one source sees, or both; paths that
+//! with jitter, spikes and congestion; loss; outages that one source sees, or both; destinations
+//! that never answer, and an hour in which one source gets no answer from any; paths that
 //! change; late and duplicate answers; and two seconds that a crash took.
 
 use anyhow::Result;
@@ -129,7 +130,10 @@ impl Generated {
             -- Some share a link that is full from time to time.
             sin(2 * pi() * (due % 3600000000000) / 1800e9) AS wave,
             if(host % 50 = 3, 0.6 * greatest(0, wave), 0) AS full,
-            due >= {begin} + intDiv({span_ns}, 2) AS in_second_half"
+            due >= {begin} + intDiv({span_ns}, 2) AS in_second_half,
+            -- More than an hour of a hundred million rows.
+            {begin} + intDiv({span_ns}, 10) * 2 AS cut_from,
+            {begin} + intDiv({span_ns}, 10) * 6 AS cut_until"
         )
     }
 
@@ -157,12 +161,14 @@ impl Generated {
             bitAnd(bitShiftRight(random, 20), 0xfffff) / 0x100000 AS random_2,
             bitShiftRight(random, 40) / 0x1000000 AS random_3,
             -- Some have an outage of 1 to 300 s, which both sources see or one of them does;
-            -- and two are away since the end.
+            -- two are away since the end, three never answer, and the second source is cut off.
             {begin} + intHash64(host * 3) % {span_ns} AS down_from,
             down_from + toUInt64(1e9 * pow(10, intHash64(host * 5) % 250 / 100)) AS down_until,
             host % 41 = 7 AND due BETWEEN down_from AND down_until
                 AND intHash64(host * 7) % 3 IN (0, src)
-                OR host % 500 = 8 AND due >= first_end - 90000000000 AS is_down,
+                OR host % 500 = 8 AND due >= first_end - 90000000000
+                OR host % 400 = 60
+                OR src = 2 AND due BETWEEN cut_from AND cut_until AS is_down,
             is_down AND intHash64(host * 11) % 4 = 0 AS is_error,
             multiIf(host % 100 = 50, 0.05, host % 20 = 1, 0.03, 0.001) AS loss,
             random_3 < loss AS is_lost,
@@ -243,7 +249,7 @@ impl Generated {
 
     /// The round in which the second source crashes.
     fn crash(&self) -> u64 {
-        self.rounds / 10 * 6
+        self.rounds / 10 * 7
     }
 
     /// Writes who probed what, in which runs, and what the crash took.

@@ -172,8 +172,9 @@ fn page(answers: &[String], generated: u64) -> Result<String> {
          statement. `pinger sql - < schema/queries/NAME.sql` runs it on your own results.\n\n\
          The answers below are real, the network is invented: {} million rows of 1,000 \
          destinations that two sources probe up to the moment of the question, with loss, \
-         outages, path changes, and a crash of one source. Long answers are cut. How long each \
-         takes stands in [bench/RESULTS.md](../bench/RESULTS.md#queries).\n",
+         outages, destinations that never answer, an hour in which one source hears nobody, path \
+         changes, and a crash. Long answers are cut. How long each takes stands in \
+         [bench/RESULTS.md](../bench/RESULTS.md#queries).\n",
         generated / 1_000_000
     );
     for ((name, _), answer) in QUERIES.iter().zip(answers) {

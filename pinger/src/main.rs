@@ -262,22 +262,16 @@ fn export(args: &ExportArgs) -> anyhow::Result<()> {
         .options(store, now_ns, io::stdout().is_terminal())
         .map_err(Mistakes::from)?;
     let mb = |bytes: u64| bytes as f64 / 1e6;
-    let mut stderr = io::stderr();
-    let bytes = store::export::run(&options, &mut |bytes| {
+    let say = |text: &str| {
         // A closed stderr leaves nobody to tell.
-        let _ = writeln!(
-            io::stderr(),
-            "pinger: exporting: {:.1} MB so far",
-            mb(bytes)
-        );
+        let _ = writeln!(io::stderr(), "pinger: {text}");
+    };
+    let mut progress = |bytes| say(&format!("exporting: {:.1} MB so far", mb(bytes)));
+    let bytes = store::export::run(&options, &mut progress, &mut |text| {
+        say(&format!("export: {text}"));
     })?;
     if let Output::File(path) = &options.output {
-        let _ = writeln!(
-            stderr,
-            "pinger: wrote {:.1} MB to {}",
-            mb(bytes),
-            path.display()
-        );
+        say(&format!("wrote {:.1} MB to {}", mb(bytes), path.display()));
     }
     Ok(())
 }

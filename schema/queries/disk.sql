@@ -9,6 +9,6 @@ SELECT
     max(partition) AS last_partition
 FROM system.parts
 WHERE database = currentDatabase() AND active
-    AND table IN ('results', 'misses', 'results_minute', 'rtt_minute', 'results_hour', 'rtt_hour', 'gaps')
+    AND table IN ('results', 'misses', 'results_run', 'results_minute', 'rtt_minute', 'results_hour', 'rtt_hour', 'gaps')
 GROUP BY table
 ORDER BY sum(bytes_on_disk) DESC

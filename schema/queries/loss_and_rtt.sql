@@ -1,4 +1,4 @@
--- The last hour of the destination that misses most, step by step
+-- The last hour of the destination that misses most and still answers, step by step
 SELECT time, step, name, sent, loss_percent, rtt_min_ms, rtt_p50_ms, rtt_p99_ms, jitter_ms
 FROM loss_and_rtt(from = now() - INTERVAL 1 HOUR, until = now())
 WHERE destination =
@@ -7,6 +7,7 @@ WHERE destination =
     FROM results_minute
     WHERE minute > now() - INTERVAL 1 HOUR
     GROUP BY destination
+    HAVING sum(reply) > 0
     ORDER BY sum(error + lost) / sum(reply + error + lost + send_failed) DESC
     LIMIT 1
 )

@@ -1,30 +1,30 @@
--- Runs of the last week: what came of them, and whether each sent probe has its row or its gap
+-- The latest runs: what came of them, and whether each sent probe has its row or its gap
 SELECT
     r.started AS started,
     r.ended AS ended,
+    if(s.name = '', toString(r.source), s.name) AS source,
     r.interface AS interface,
-    r.mode AS mode,
     r.sent AS sent,
     r.reply AS reply,
     r.error AS error,
     r.lost AS lost,
     r.send_failed AS send_failed,
-    s.stored AS stored,
-    g.missing AS missing,
-    r.rows_dropped AS rows_dropped
-FROM (SELECT * FROM runs FINAL WHERE started > now() - INTERVAL 6 DAY ORDER BY started DESC LIMIT 10) AS r
+    c.reply + c.error + c.lost + c.send_failed AS stored,
+    ifNull(g.missing, 0) AS missing,
+    -- 0 is as it should be; NULL while the run goes on, or if it was killed.
+    if(r.ended IS NULL, NULL, toInt64(r.reply + r.error + r.lost + r.send_failed) - stored - missing) AS unaccounted
+FROM (SELECT * FROM runs FINAL ORDER BY started DESC LIMIT 10) AS r
 LEFT JOIN
 (
-    SELECT run, source, count() AS stored
-    FROM results
-    WHERE outcome IN ('reply', 'error', 'lost', 'send_failed')
-        AND run IN (SELECT run FROM runs WHERE started > now() - INTERVAL 6 DAY ORDER BY started DESC LIMIT 10)
+    SELECT run, source, sum(t.reply) AS reply, sum(t.error) AS error, sum(t.lost) AS lost, sum(t.send_failed) AS send_failed
+    FROM results_run AS t
     GROUP BY run, source
-) AS s ON s.run = r.run AND s.source = r.source
+) AS c ON c.run = r.run AND c.source = r.source
 LEFT JOIN
 (
     SELECT run, source, sum(probes) AS missing
     FROM gaps
     GROUP BY run, source
 ) AS g ON g.run = r.run AND g.source = r.source
+LEFT JOIN (SELECT id, name FROM sources FINAL) AS s ON s.id = r.source
 ORDER BY started DESC

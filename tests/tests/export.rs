@@ -159,6 +159,46 @@ fn a_range_begins_with_its_start_and_ends_before_its_end() {
 }
 
 #[test]
+fn whoever_may_change_no_setting_may_export() {
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    server
+        .sql("INSERT INTO destinations (id, name) SELECT number, 'host' || number FROM numbers(9)");
+    server.sql(
+        "INSERT INTO incoming (run, source, destination, sequence, time_due, rtt, outcome) \
+         SELECT 1, 1, number % 9, number, \
+         now64(9) - toIntervalMillisecond(1 + number * 7919 % 30000 * 240), \
+         if(number = 5, NULL, number), if(number = 5, 'lost', 'reply') \
+         FROM numbers(30000)",
+    );
+    let export = |user: &str, arguments: &[&str]| {
+        let output = Command::new(required("PINGER_BIN"))
+            .args(["export", "--store"])
+            .arg(format!("http://{user}@127.0.0.1:{}/pinger", server.port))
+            .args(arguments)
+            .env("PINGER_STORE_PASSWORD", "geheim")
+            .output()
+            .expect("PINGER_BIN runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (exported(output), error)
+    };
+    let (usual, said) = export("reader", &[]);
+    assert_eq!(said, "");
+    let (plain, said) = export("strict", &[]);
+    assert!(said.contains("readonly = 1"), "{said}");
+    assert_eq!(plain.lines().count(), 1 + 30_000);
+    // The same rows in the same order, only written otherwise.
+    let rows = |text: &str| -> Vec<String> {
+        let named = text.replace("\\N", "").replace('Z', "").replace('T', " ");
+        named.lines().skip(1).map(str::to_owned).collect()
+    };
+    assert!(rows(&usual) == rows(&plain));
+    for table in ["per_minute", "per_hour", "outages", "gaps", "runs"] {
+        let _ = export("strict", &["--table", table]);
+    }
+}
+
+#[test]
 fn an_export_that_fails_leaves_what_was_there() {
     let home = Home::new();
     let out = home.0.join("out");

@@ -12,9 +12,10 @@ use std::time::Duration;
 use pinger::store::schema::MIGRATIONS;
 use store_kit::{Home, Server, open, required, wall_ns};
 
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     "results",
     "misses",
+    "results_run",
     "results_minute",
     "rtt_minute",
     "results_hour",
@@ -125,7 +126,7 @@ fn differences(unit: &str, rows: &str) -> String {
          minOrNullIf(hop_limit, outcome = 'reply' AND hop_limit > 0) AS hop_limit_min, \
          maxOrNullIf(hop_limit, outcome = 'reply' AND hop_limit > 0) AS hop_limit_max, \
          countIf(hop_limit_changed) AS hop_limit_changes, \
-         maxOrNullIf(toDateTime(time_due), outcome = 'reply') AS last_reply \
+         maxOrNullIf(time_due, outcome = 'reply') AS last_reply \
          FROM {rows} WHERE hops = 0 GROUP BY ALL"
     );
     let rolled_up = format!(
@@ -155,6 +156,38 @@ fn differences(unit: &str, rows: &str) -> String {
 
 const SAME: &str = "1\t1\t0\t0\t0\t0\n";
 
+/// Counts rows that differ between what outages are found with and what `rows` makes of it, and
+/// between the counts of runs and theirs: how many there are, and in how many they differ.
+fn other_differences(rows: &str) -> String {
+    let minutes = format!(
+        "SELECT toStartOfMinute(time_due) AS minute, source, destination, max(run), \
+         minOrNullIf(time_due, outcome = 'reply'), minOrNullIf(time_due, is_miss), \
+         maxOrNullIf(time_due, is_miss), minOrNullIf(sequence, is_miss OR outcome = 'reply'), \
+         maxOrNullIf(sequence, is_miss OR outcome = 'reply') \
+         FROM (SELECT *, outcome IN ('error', 'lost') AS is_miss FROM {rows}) \
+         WHERE hops = 0 GROUP BY ALL"
+    );
+    let rolled_up = "SELECT minute, source, destination, max(m.run), min(m.first_reply), \
+         min(m.first_miss), max(m.last_miss), min(m.first_sequence), max(m.last_sequence) \
+         FROM results_minute AS m GROUP BY ALL";
+    let outcomes = ["reply", "error", "lost", "send_failed", "late", "duplicate"];
+    let counts = |each: &dyn Fn(&str) -> String| outcomes.map(each).join(", ");
+    let raw = counts(&|outcome| format!("countIf(outcome = '{outcome}')"));
+    let runs =
+        format!("SELECT run, source, min(time_due), max(time_due), {raw} FROM {rows} GROUP BY ALL");
+    let sums = counts(&|outcome| format!("sum(r.{outcome})"));
+    let counted = format!(
+        "SELECT run, source, min(r.first), max(r.last), {sums} FROM results_run AS r GROUP BY ALL"
+    );
+    format!(
+        "SELECT (SELECT count() FROM ({minutes})) > 0, (SELECT count() FROM ({runs})) > 0, \
+         (SELECT count() FROM ({minutes} EXCEPT {rolled_up})), \
+         (SELECT count() FROM ({rolled_up} EXCEPT {minutes})), \
+         (SELECT count() FROM ({runs} EXCEPT {counted})), \
+         (SELECT count() FROM ({counted} EXCEPT {runs})) FORMAT TSV"
+    )
+}
+
 /// Raw rows, misses and rollups are what was offered, each row once.
 fn assert_exact(home: &Home, when: &str) {
     for unit in ["minute", "hour"] {
@@ -164,6 +197,7 @@ fn assert_exact(home: &Home, when: &str) {
             "{unit}, {when}"
         );
     }
+    assert_eq!(home.sql(&other_differences("offered")), SAME, "{when}");
     let columns = COLUMNS.trim_end_matches(", jitter, hop_limit_changed");
     for (table, condition) in [
         ("results", "1"),
@@ -236,6 +270,7 @@ fn a_repeat_completes_what_only_some_tables_have() {
     let views = [
         "incoming_to_results",
         "incoming_to_misses",
+        "incoming_to_run",
         "incoming_to_minute",
         "results_minute_to_hour",
         "incoming_to_rtt_minute",
@@ -348,6 +383,9 @@ fn each_table_keeps_its_rows_as_long_as_it_should() {
     }
     server.sql("OPTIMIZE TABLE gaps FINAL");
     assert_eq!(server.sql("SELECT run FROM gaps FORMAT TSV"), "1\n");
+    server.sql("OPTIMIZE TABLE results_run FINAL");
+    let counted = "SELECT run, reply, lost FROM results_run FORMAT TSV";
+    assert_eq!(server.sql(counted), "1\t7\t7\n", "a run's counts stay");
 }
 
 /// Statements of a migration, without those that are comments only.
@@ -398,6 +436,7 @@ fn an_upgrade_fills_the_rollups_once() {
         for unit in ["minute", "hour"] {
             assert_eq!(server.sql(&differences(unit, raw)), SAME, "{unit}");
         }
+        assert_eq!(server.sql(&other_differences(raw)), SAME);
         let misses = "SELECT count(), uniqExact(sequence), \
              (SELECT count() FROM results WHERE hops = 0 AND outcome IN ('error', 'lost', 'send_failed')) \
              FROM misses FORMAT TSV";
@@ -479,35 +518,108 @@ fn a_range_is_answered_from_what_is_fine_enough_and_still_there() {
     assert_eq!(server.sql(burn), "16\t4\t75\t50\t0.5\t0.5\n");
 }
 
-/// The view of schema version 2 looks at every result, and so is slow and exact.
+/// Outages as their definition says, of every raw result: each reply begins a new island, and so
+/// does a pause.
+const OUTAGES_OF_EVERY_RESULT: &str = "
+    SELECT minIf(time_due, is_miss) AS start,
+        if(following > last AND following_is_reply AND following <= last + pause, following,
+            addNanoseconds(last, any(interval))) AS end,
+        source, destination, countIf(is_miss) AS probes, countIf(outcome = 'lost') AS lost,
+        any(60 + 3 * interval / 1e9) AS pause_s, toIntervalSecond(pause_s) AS pause,
+        max(time_due) AS last, argMax(next, time_due) AS following,
+        argMax(next_is_reply, time_due) AS following_is_reply
+    FROM
+    (
+        SELECT *, sum(is_break) OVER (PARTITION BY source, destination ORDER BY time_due) AS island
+        FROM
+        (
+            SELECT r.source AS source, r.destination AS destination, r.time_due AS time_due,
+                r.outcome AS outcome, d.interval AS interval, outcome != 'reply' AS is_miss,
+                lagInFrame(time_due) OVER w AS before,
+                leadInFrame(time_due) OVER w AS next,
+                leadInFrame(outcome = 'reply') OVER w AS next_is_reply,
+                NOT is_miss OR time_due > before + toIntervalSecond(60 + 3 * interval / 1e9) AS is_break
+            FROM results AS r
+            INNER JOIN destinations AS d ON d.id = r.destination
+            WHERE r.hops = 0 AND r.outcome IN ('reply', 'error', 'lost')
+            WINDOW w AS (PARTITION BY source, destination ORDER BY time_due
+                ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+        )
+    )
+    GROUP BY source, destination, island
+    HAVING probes >= 3";
+
 #[test]
 fn outages_are_those_that_every_result_shows() {
     let server = Server::start();
     pinger::store::apply_schema(&server.boss()).expect("boss may");
-    let view = statements(MIGRATIONS[1].sql)
-        .find(|statement| statement.contains("VIEW outages AS"))
-        .expect("version 2 has it");
-    server.sql(&view.replace("VIEW outages AS", "VIEW outages_exact AS"));
-    server.sql("INSERT INTO destinations (id, interval) SELECT number, 1000000000 FROM numbers(6)");
-    // Bursts of misses, single ones, failed sends, late answers, traces, and skipped rounds; one
-    // destination never answers.
+    server.sql(
+        "INSERT INTO destinations (id, interval) \
+         SELECT number, multiIf(number = 6, 90, number = 3, 20, 1) * 1000000000 FROM numbers(7)",
+    );
+    // Bursts of misses, single ones, failed sends, late answers, traces. The first three are
+    // probed by two runs at once that skip rounds; the others by one run after another: the
+    // fourth every 20 seconds, so that outages of three go from one minute to the next; the fifth
+    // with a pause in the middle of an outage; the sixth, which never answers; and the last every
+    // 90 seconds.
     server.sql(
         "INSERT INTO incoming (run, source, destination, sequence, time_due, outcome, hops) \
-         WITH number % 24 AS flow, intDiv(number, 24) AS step, intDiv(flow, 4) AS host, \
+         WITH number % 28 AS flow, intDiv(number, 28) AS step, intDiv(flow, 4) AS host, \
+         host < 3 AS is_shared, flow % 2 AS half, multiIf(host = 6, 90, host = 3, 20, 1) AS interval, \
          sipHash64(flow, intDiv(step, 10)) % 4 = 0 AS burst, sipHash64(number, 2) % 100 AS roll \
-         SELECT 1 + flow % 2, 1 + intDiv(flow, 2) % 2, host, step, \
-         now64(9) - INTERVAL 2 HOUR + toIntervalSecond(step), \
-         multiIf(roll < 5, 'send_failed', host = 5, 'lost', roll < 8 AND step % 3 = 0, 'late', \
-         burst AND roll < 60, 'lost', burst AND roll < 80, 'error', roll < 12, 'lost', 'reply'), \
+         SELECT if(is_shared, 1 + half, 1 + (step >= 2500)), 1 + intDiv(flow, 2) % 2, host, \
+         if(is_shared, step, step % 2500), \
+         now64(9) - INTERVAL 130 HOUR + toIntervalMillisecond(step * interval * 1000 \
+         + if(is_shared, 300 * half, 0) + if(host = 4 AND step >= 2500, 600000, 0)), \
+         multiIf(is_shared AND roll < 5 OR roll < 1, 'send_failed', \
+         host = 5 OR host = 4 AND step BETWEEN 1000 AND 2900, 'lost', \
+         roll < 8 AND step % 3 = 0, 'late', burst AND roll < 60, 'lost', \
+         burst AND roll < 80, 'error', roll < 12, 'lost', 'reply'), \
          if(roll = 90 AND step % 3 = 0, 8, 0) \
-         FROM numbers(120000) WHERE NOT (step % 3 = 1 AND sipHash64(number, 3) % 3 = 0)",
+         FROM numbers(140000) \
+         WHERE (is_shared OR half = 0) AND NOT (step % 3 = 1 AND sipHash64(number, 3) % 3 = 0 \
+         AND (is_shared OR step BETWEEN 3000 AND 3300))",
     );
-    // As text: the types of their counts differ.
-    let text = |view: &str| format!("SELECT toString(tuple(*)) FROM {view}");
-    let (fast, exact) = (text("outages"), text("outages_exact"));
+    let text = |from: &str| {
+        format!(
+            "SELECT toString(start), toString(assumeNotNull(end)), toString(source), destination, \
+             probes, lost FROM {from}"
+        )
+    };
+    let (fast, exact) = (
+        text("outages"),
+        text(&format!("({OUTAGES_OF_EVERY_RESULT})")),
+    );
     let differences = format!(
-        "SELECT (SELECT count() FROM outages) > 100, (SELECT count() FROM ({fast} EXCEPT {exact})), \
+        "SELECT (SELECT uniqExact(destination) FROM outages), (SELECT count() FROM outages) > 100, \
+         (SELECT count() FROM ({fast} EXCEPT {exact})), \
          (SELECT count() FROM ({exact} EXCEPT {fast})) FORMAT TSV"
     );
-    assert_eq!(server.sql(&differences), "1\t0\t0\n");
+    assert_eq!(server.sql(&differences), "7\t1\t0\t0\n");
+    // A range is one of whole minutes.
+    let range = "WITH now() - 466300 AS since, now() - 466000 AS till \
+         SELECT count(), min(start) >= toStartOfMinute(since), sum(probes) = \
+         (SELECT count() FROM misses WHERE destination = 5 AND outcome != 'send_failed' \
+         AND toStartOfMinute(time_due) >= toStartOfMinute(since) AND toStartOfMinute(time_due) < till) \
+         FROM outages_in(from = now() - 466300, until = now() - 466000) WHERE destination = 5 FORMAT TSV";
+    assert_eq!(server.sql(range), "2\t1\t1\n");
+}
+
+#[test]
+fn an_outage_goes_on_as_long_as_its_run_does() {
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    server.sql("INSERT INTO destinations (id, interval) VALUES (7, 1000000000)");
+    server.sql("INSERT INTO runs (run, source, started) VALUES (1, 1, now64(9) - 10)");
+    server.sql(
+        "INSERT INTO incoming (run, source, destination, sequence, time_due, outcome) \
+         SELECT 1, 1, 7, number, now64(9) - 10 + number, if(number = 4, 'reply', 'lost') \
+         FROM numbers(10)",
+    );
+    let outages = "SELECT probes, seconds, ongoing, end IS NULL FROM outages FORMAT TSV";
+    assert_eq!(server.sql(outages), "5\t5\t1\t1\n4\t4\t0\t0\n");
+    server.sql(
+        "INSERT INTO runs (run, source, started, ended) VALUES (1, 1, now64(9) - 10, now64(9))",
+    );
+    assert_eq!(server.sql(outages), "5\t5\t0\t0\n4\t4\t0\t0\n");
 }

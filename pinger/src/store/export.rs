@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::StoreError;
-use super::clickhouse::Asked;
+use super::clickhouse::{Asked, Connection};
 use super::session::{Session, Sharing};
 use crate::config::StoreOptions;
 use target::Target;
@@ -144,15 +144,23 @@ impl ExportTable {
     }
 
     /// The question, for a condition on time.
-    fn question(self, range: &str) -> String {
+    fn question(self, range: &str, leave: Leave) -> String {
         let simple = |from: &str, order: &str| {
             format!("SELECT * FROM {from} WHERE {range} ORDER BY {order}")
         };
         match self {
-            Self::Results => format!(
-                "{RESULTS} FROM (SELECT *, time_sent, rtime FROM results WHERE {range} \
-                 ORDER BY toStartOfHour(time_due), destination, source, time_due) AS r {NAMES}"
-            ),
+            Self::Results => {
+                // One thread keeps the order through the joins; where it cannot be asked for, all
+                // is sorted behind them, which takes memory.
+                let (inside, behind) = match leave {
+                    Leave::Settings => (ORDER, ""),
+                    Leave::Nothing => ("", ORDER),
+                };
+                format!(
+                    "{RESULTS} FROM (SELECT *, time_sent, rtime FROM results \
+                     WHERE {range}{inside}) AS r {NAMES}{behind}"
+                )
+            }
             Self::PerMinute => simple("per_minute", "minute, destination, source"),
             Self::PerHour => simple("per_hour", "hour, destination, source"),
             Self::Outages => simple("outages", "start, name"),
@@ -171,6 +179,33 @@ impl ExportTable {
         }
     }
 }
+
+/// Whether a user may change settings; with `readonly` = 1 nobody may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    Settings,
+    Nothing,
+}
+
+impl Leave {
+    /// What the server allows.
+    async fn ask(connection: &Connection) -> Result<Self, StoreError> {
+        let readonly: u64 = connection
+            .fetch_one("SELECT toUInt64(getSetting('readonly'))")
+            .await?;
+        Ok(match readonly {
+            1 => Self::Nothing,
+            _ => Self::Settings,
+        })
+    }
+}
+
+/// What is written otherwise by a user who may not change settings.
+const PLAIN_CSV: &str = "this user may not change settings (readonly = 1), so what is unknown is \
+    written as \\N and times without T and Z; with readonly = 2 it is as usual";
+
+/// The order in which results lie.
+const ORDER: &str = " ORDER BY toStartOfHour(time_due), destination, source, time_due";
 
 /// Results with names. Enumerations and addresses are texts, since not every reader knows the
 /// types; what is unknown is NULL.
@@ -194,30 +229,38 @@ ON d.id = r.destination \
 LEFT ANY JOIN (SELECT id, name FROM sources FINAL) AS s ON s.id = r.source";
 
 /// The whole question.
-fn sql(options: &ExportOptions) -> String {
+fn sql(options: &ExportOptions, leave: Leave) -> String {
     let (time, until_ns) = (options.table.time(), options.until_ns);
     let mut range = format!("{time} < fromUnixTimestamp64Nano({until_ns})");
     if let Some(from_ns) = options.from_ns {
         range += &format!(" AND {time} >= fromUnixTimestamp64Nano({from_ns})");
     }
-    let question = options.table.question(&range);
+    let question = options.table.question(&range, leave);
     let settings = [options.table.settings(), options.format.settings()].concat();
-    if settings.is_empty() {
+    if settings.is_empty() || leave == Leave::Nothing {
         question
     } else {
         format!("{question} SETTINGS {}", settings.join(", "))
     }
 }
 
-/// Exports, telling `progress` every other second how many bytes are written. Returns how many
-/// there are in all.
+/// Exports, telling `progress` every other second how many bytes are written, and `note` what is
+/// not as usual. Returns how many bytes there are in all.
 ///
 /// # Errors
 /// When the store cannot be reached or refuses, or the file cannot be written; then there is no
 /// new file, and an old one of that name is as it was.
-pub fn run(options: &ExportOptions, progress: &mut dyn FnMut(u64)) -> Result<u64, StoreError> {
+pub fn run(
+    options: &ExportOptions,
+    progress: &mut dyn FnMut(u64),
+    note: &mut dyn FnMut(&str),
+) -> Result<u64, StoreError> {
     let mut target = Target::open(&options.output)?;
     let session = Session::open(&options.store, Sharing::Guest)?;
+    let leave = session.block_on(Leave::ask(session.connection()))?;
+    if leave == Leave::Nothing && !options.format.settings().is_empty() {
+        note(PLAIN_CSV);
+    }
     let (mut written, mut told) = (0_u64, Instant::now());
     let take = |chunk: &[u8]| {
         target.write_all(chunk)?;
@@ -228,7 +271,7 @@ pub fn run(options: &ExportOptions, progress: &mut dyn FnMut(u64)) -> Result<u64
         }
         Ok(())
     };
-    let question = sql(options);
+    let question = sql(options, leave);
     let asking = session
         .connection()
         .ask(&question, options.format.name(), take);
@@ -278,11 +321,12 @@ mod tests {
     fn a_range_is_asked_for_by_the_time_of_the_table() {
         let hours = options(ExportTable::PerHour, Some(-7), ExportFormat::Parquet);
         assert_eq!(
-            sql(&hours),
+            sql(&hours, Leave::Settings),
             "SELECT * FROM per_hour WHERE hour < fromUnixTimestamp64Nano(9) AND \
              hour >= fromUnixTimestamp64Nano(-7) ORDER BY hour, destination, source"
         );
-        let all = sql(&options(ExportTable::Runs, None, ExportFormat::Csv));
+        let runs = options(ExportTable::Runs, None, ExportFormat::Csv);
+        let all = sql(&runs, Leave::Settings);
         assert!(
             all.ends_with(
                 "FINAL WHERE started < fromUnixTimestamp64Nano(9) ORDER BY started, source \
@@ -290,7 +334,11 @@ mod tests {
             ),
             "{all}"
         );
-        let results = sql(&options(ExportTable::Results, None, ExportFormat::Parquet));
+        let results = options(ExportTable::Results, None, ExportFormat::Parquet);
+        let plain = sql(&results, Leave::Nothing);
+        assert!(!plain.contains("SETTINGS"), "{plain}");
+        assert!(plain.ends_with(ORDER), "{plain}");
+        let results = sql(&results, Leave::Settings);
         assert!(
             results.contains("WHERE time_due < fromUnixTimestamp64Nano(9) ORDER BY toStart"),
             "{results}"

@@ -46,8 +46,11 @@ fn an_upgrade_says_what_it_does() {
 }
 
 /// Leaves a lock as another host would have, last seen so long ago.
-fn lock_of_another(server: &Server, database: &str, silent_s: u32) {
-    server.sql_in("default", &format!("CREATE DATABASE {database}"));
+pub(crate) fn lock_of_another(server: &Server, database: &str, silent_s: u32) {
+    server.sql_in(
+        "default",
+        &format!("CREATE DATABASE IF NOT EXISTS {database}"),
+    );
     let seen = "formatDateTime(now('UTC') - INTERVAL";
     let seen = server.sql_in(
         database,

@@ -88,6 +88,7 @@ fn rows(server: &Server, database: &str) -> Vec<String> {
     [
         "results",
         "misses",
+        "results_run",
         "results_minute",
         "results_hour",
         "rtt_minute",

@@ -1,5 +1,8 @@
 //! For how long rows are kept, and what `status` tells.
 
+use std::io::{BufRead, BufReader};
+
+use crate::apply::lock_of_another;
 use crate::store_kit::{Home, Server, await_that};
 use crate::{apply_at_once, said};
 
@@ -99,6 +102,32 @@ fn retention_is_changed_by_one_command() {
             .replace("toIntervalDay(1825)", "toIntervalYear(5)")
     };
     assert_eq!(plain(&server.sql(engines)), plain(&made));
+}
+
+#[test]
+fn retention_waits_for_whoever_changes_the_schema() {
+    let server = Server::start();
+    apply_at_once(&server, "pinger", 1);
+    lock_of_another(&server, "pinger", 20);
+    let mut waiting = server
+        .schema("pinger", &["retention", "--raw", "9d"])
+        .spawn()
+        .expect("PINGER_BIN runs");
+    let mut first = String::new();
+    BufReader::new(waiting.stderr.as_mut().expect("it is piped"))
+        .read_line(&mut first)
+        .expect("it is text");
+    assert!(
+        first.contains("waiting for pinger 0.0.1 on far, process 7"),
+        "{first}"
+    );
+    let is_changed = "SELECT engine_full LIKE '%toIntervalDay(9)%' FROM system.tables \
+         WHERE database = 'pinger' AND name = 'results' FORMAT TSV";
+    assert_eq!(server.sql(is_changed), "0\n", "nothing is done meanwhile");
+    server.sql("DROP TABLE schema_lock");
+    assert!(waiting.wait().expect("it was started").success());
+    assert_eq!(server.sql(is_changed), "1\n");
+    assert_eq!(server.locks("pinger"), "", "it was given back");
 }
 
 #[test]

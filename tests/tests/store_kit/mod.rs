@@ -239,7 +239,8 @@ pub(crate) fn all_written(rows: u64) -> RowCounts {
 }
 
 /// A ClickHouse server as an operator would run it: no secret header, users with passwords
-/// `boss` (may do all), `reader` (may read); both have the password `geheim`.
+/// `boss` (may do all), `reader` (may read), `strict` (may read and change no setting); all have
+/// the password `geheim`.
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
@@ -359,7 +360,8 @@ impl Drop for Server {
 }
 
 const USERS: &str = "<clickhouse>
-<profiles><default></default><reading><readonly>2</readonly></reading></profiles>
+<profiles><default></default><reading><readonly>2</readonly></reading>
+<strict><readonly>1</readonly></strict></profiles>
 <quotas><default></default></quotas>
 <users>
 <default><password></password><networks><ip>127.0.0.1</ip></networks>
@@ -372,6 +374,9 @@ const USERS: &str = "<clickhouse>
 <reader><password>geheim</password><networks><ip>127.0.0.1</ip></networks>
 <profile>reading</profile><quota>default</quota>
 <grants><query>GRANT SELECT ON *.*</query><query>GRANT SHOW ON *.*</query></grants></reader>
+<strict><password>geheim</password><networks><ip>127.0.0.1</ip></networks>
+<profile>strict</profile><quota>default</quota>
+<grants><query>GRANT SELECT ON *.*</query></grants></strict>
 </users>
 </clickhouse>
 ";

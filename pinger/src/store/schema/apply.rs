@@ -28,7 +28,7 @@ pub struct Applied {
     pub to: u32,
 }
 
-/// Who else may be applying the schema at the same time.
+/// Who else may be changing the schema at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Company {
     /// Nobody: the data directory of the embedded engine is locked.
@@ -67,9 +67,7 @@ pub(crate) async fn apply(
         Company::Others => {
             let lock = Lock::take(connection, say).await?;
             let done = migrate_anew(connection, &lock, definitions, say).await;
-            // The first error is the one that matters.
-            let released = lock.release().await;
-            done.and_then(|from| released.map(|()| from))?
+            lock.release_after(done).await?
         }
     };
     Ok(Applied { from, to: VERSION })

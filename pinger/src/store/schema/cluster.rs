@@ -36,7 +36,7 @@ pub struct Part {
 
 /// The tables and the shard of each row: results of one destination are together, so that a
 /// repeated insert finds its rows on the shard that has them.
-const KEYS: [(&str, &str); 12] = [
+const KEYS: [(&str, &str); 13] = [
     ("incoming", "cityHash64(destination)"),
     ("results", "cityHash64(destination)"),
     ("results_minute", "cityHash64(destination)"),
@@ -44,6 +44,7 @@ const KEYS: [(&str, &str); 12] = [
     ("rtt_minute", "cityHash64(destination)"),
     ("rtt_hour", "cityHash64(destination)"),
     ("misses", "cityHash64(destination)"),
+    ("results_run", "cityHash64(run)"),
     ("gaps", "cityHash64(run)"),
     ("runs", "cityHash64(run)"),
     ("sources", "cityHash64(id)"),

@@ -49,8 +49,16 @@ pub fn retention(
     session.block_on(async {
         if !change.is_empty() {
             super::check(connection).await?;
+            // The lock of the data directory is held by whoever has the engine.
+            let company = if session.is_embedded() {
+                Company::Alone
+            } else {
+                Company::Others
+            };
+            let definitions = session.definitions();
+            super::retention::change(connection, company, definitions, change, say).await?;
         }
-        super::retention::retention(connection, session.definitions(), change, say).await
+        super::retention::kept(connection).await
     })
 }
 

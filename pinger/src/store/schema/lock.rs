@@ -38,7 +38,7 @@ const UNKNOWN: u32 = 60;
 /// Between the holder and the time in the comment.
 const SEEN: &str = "; seen ";
 
-/// The lock, held. Whoever drops it without [`Lock::release`] leaves it to its age.
+/// The lock, held. Whoever drops it without [`Lock::release_after`] leaves it to its age.
 pub(super) struct Lock<'a> {
     connection: &'a Connection,
     owner: String,
@@ -170,11 +170,20 @@ impl<'a> Lock<'a> {
         Ok(())
     }
 
-    /// Gives the lock back.
+    /// Gives the lock back after work that ended so. The first error is the one that matters.
     ///
     /// # Errors
-    /// When another has taken it, or the server cannot be reached.
-    pub(super) async fn release(self) -> Result<(), StoreError> {
+    /// That of the work; or another has taken the lock, or the server cannot be reached.
+    pub(super) async fn release_after<T>(
+        self,
+        done: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let released = self.release().await;
+        let done = done?;
+        released.map(|()| done)
+    }
+
+    async fn release(self) -> Result<(), StoreError> {
         self.beat().await?;
         let drop = |table: &str| format!("DROP TABLE IF EXISTS {table} SYNC");
         if let Some(table) = &self.remains {

@@ -4,8 +4,9 @@
 //! already. The times stand in the tables alone, so later migrations leave them as they are.
 
 use super::Say;
-use super::apply::Step;
+use super::apply::{Company, Step};
 use super::layout::{self, Shards};
+use super::lock::Lock;
 use super::tables::{Table, aged_by, tables};
 use crate::store::StoreError;
 use crate::store::clickhouse::Connection;
@@ -39,25 +40,43 @@ impl Retention {
     }
 }
 
-/// The tables that keep rows for a time, after `change` was made.
+/// Makes `change`; never while another changes the schema, for that may be of the same tables.
 ///
 /// # Errors
 /// When the user may not change a table, or the server cannot be reached.
-pub(super) async fn retention(
+pub(super) async fn change(
     connection: &Connection,
+    company: Company,
     definitions: Option<&Definitions>,
     change: &Retention,
     say: &mut Say<'_>,
-) -> Result<Vec<Table>, StoreError> {
+) -> Result<(), StoreError> {
+    match company {
+        Company::Alone => change_tables(connection, None, definitions, change, say).await,
+        Company::Others => {
+            let lock = Lock::take(connection, say).await?;
+            let done = change_tables(connection, Some(&lock), definitions, change, say).await;
+            lock.release_after(done).await
+        }
+    }
+}
+
+async fn change_tables(
+    connection: &Connection,
+    lock: Option<&Lock<'_>>,
+    definitions: Option<&Definitions>,
+    change: &Retention,
+    say: &mut Say<'_>,
+) -> Result<(), StoreError> {
     let shards = layout::shards(connection).await?;
-    if let (Some(definitions), false) = (definitions, change.is_empty()) {
+    if let Some(definitions) = definitions {
         definitions.keep()?;
     }
     for (age, days) in change.changes() {
         for table in aged_by(connection, shards.as_ref(), age).await? {
             let step = Step {
                 connection,
-                lock: None,
+                lock,
                 definitions,
                 name: format!("{table}: {days} days"),
             };
@@ -66,6 +85,15 @@ pub(super) async fn retention(
             }
         }
     }
+    Ok(())
+}
+
+/// The tables that keep rows for a time.
+///
+/// # Errors
+/// When the server cannot be reached or refuses.
+pub(super) async fn kept(connection: &Connection) -> Result<Vec<Table>, StoreError> {
+    let shards = layout::shards(connection).await?;
     let all = tables(connection, shards.as_ref()).await?;
     Ok(all
         .into_iter()

@@ -8,9 +8,10 @@ use crate::store::StoreError;
 use crate::store::clickhouse::Connection;
 
 /// The column by which a table's rows are old or new; tables without one are not listed.
-const TIMES: [(&str, &str); 10] = [
+const TIMES: [(&str, &str); 11] = [
     ("results", "time_due"),
     ("misses", "time_due"),
+    ("results_run", "last"),
     ("results_minute", "minute"),
     ("rtt_minute", "minute"),
     ("results_hour", "hour"),
