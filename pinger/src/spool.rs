@@ -2,8 +2,11 @@
 //! server or this process is away.
 //!
 //! In: chunks of rows, and how inserts ended. Out: jobs, each an insert with its token, and files
-//! by which a later run takes over. A state machine of one run's folder: the [`Disk`] and the time
-//! are arguments, so the simulator drives it; it has no threads and waits for nothing.
+//! by which a later run takes over. Two state machines of one run's folder: the [`Filler`] writes
+//! chunks into the open segment, the [`Spool`] does all else, and they tell each other what the
+//! other needs to know ([`Report`], [`Allowance`]). Disk and time are arguments, so the simulator
+//! drives both; there are no threads here. On a disk that takes seconds to sync, calls of the
+//! spool take seconds; the filler, in another thread, writes on.
 //!
 //! | name | what |
 //! |---|---|
@@ -17,7 +20,7 @@
 //! | `ended` | all that the run has made is in this folder, in the store, or told by gaps |
 //!
 //! What is told by gaps is told once: a gap, and the segment that it speaks of, never both reach
-//! the store. And each file carries *totals*, how much of the run is accounted for with it, so
+//! the store. And each file carries *accounts*, how much of the run is accounted for with it, so
 //! whoever takes over a killed run knows what is missing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,6 +34,8 @@ pub mod segment;
 pub mod gap;
 mod files;
 mod fill;
+mod seam;
+mod whole;
 mod room;
 mod send;
 mod doubt;
@@ -40,19 +45,21 @@ pub mod again;
 
 pub use disk::{Disk, DiskError, Entry};
 pub use doubt::DOUBT_FRESH_NS;
-pub use fill::{BACKLOG_AGE_NS, BATCH_AGE_NS, BATCH_BYTES, BATCH_ROWS};
+pub use fill::{BACKLOG_AGE_NS, BATCH_AGE_NS, BATCH_BYTES, BATCH_ROWS, Filler};
 pub use gap::{Gap, GapReason, Loss};
 pub use memory::MemoryDisk;
-pub use segment::{Marker, Table, Totals};
+pub use seam::{Allowance, Report};
+pub use segment::{Accounts, Marker, Table, Totals};
 pub use send::{BACKOFF_MAX_NS, BACKOFF_MIN_NS, TRIED_MAX};
 pub use terms::{
-    Chunk, Counts, DropPolicy, End, Identity, Job, Notice, Now, Options, SpoolError, SyncPolicy,
-    Tally,
+    Chunk, Counts, DropPolicy, End, Identity, Job, Notice, Now, Options, Question, SpoolError,
+    SyncPolicy, Tally,
 };
 
 use files::State;
-use fill::Open;
+use fill::{Numbers, Open};
 use room::{Doomed, Losses};
+use seam::FillerSeen;
 use segment::Fate;
 
 /// How often a spool wants to be ticked: as often as chunks come.
@@ -70,17 +77,13 @@ pub struct Spool<D> {
     disk: D,
     identity: Identity,
     options: Options,
-    /// Number of the next file. It names what the file will hold for ever, so it only grows.
-    next_number: u64,
-    /// What of the run is on disk, in the store, or told by gaps that are on disk.
-    accounted: Totals,
-    /// Chunks that are not on disk because it fails. What comes first may be there in part, if
-    /// the open segment `is_dirty`.
-    waiting: VecDeque<Chunk>,
-    waiting_bytes: u64,
+    numbers: Numbers,
+    /// What of the run is in segments that the filler has sealed, and what is told by gaps that
+    /// are on disk.
+    accounts: Accounts,
+    filler: FillerSeen,
     /// Rows of small tables that are not on disk because it fails.
     small: VecDeque<(Table, Block)>,
-    open: Option<Open>,
     /// Segments that are full but not whole on disk yet.
     closing: Vec<Open>,
     /// Whole segments that the store does not have yet, by number.
@@ -93,9 +96,10 @@ pub struct Spool<D> {
     unwanted: BTreeMap<u64, String>,
     /// Segments that the store has, whose files are there still, with name and length.
     written_files: BTreeMap<u64, (State, u64)>,
-    /// The highest totals in a whole file, and the number of the last file that has them. It need
-    /// not be the newest: gaps are told while a segment is filled.
-    most: (Totals, u64),
+    /// The highest accounts in whole files, and the numbers of the last files that have them. They
+    /// need not be the newest: gaps are told while a segment is filled.
+    most_filled: (Totals, u64),
+    most_told: (Totals, u64),
     /// Segments that a gap on disk tells of, to be deleted or put aside.
     doomed: BTreeMap<u64, Doomed>,
     losses: Losses,
@@ -111,8 +115,9 @@ pub struct Spool<D> {
     kept_bytes: u64,
     /// What other spools take of our limit.
     bytes_elsewhere: u64,
-    /// What the disk has left for us, as far as that is known.
-    room_bytes: Option<u64>,
+    /// How many bytes the filler will have written when the disk has no room left for us, as far
+    /// as that is known.
+    room_until: Option<u64>,
     looked_ns: Option<u64>,
     /// Since when there is something too old, CLOCK_MONOTONIC nanoseconds.
     old_since_ns: Option<u64>,
@@ -171,14 +176,22 @@ impl Segment {
 }
 
 impl<D: Disk> Spool<D> {
-    /// A spool of a run that begins, in an empty folder.
+    /// A spool of a run that begins, in an empty folder, and what fills it. `disk` and `same` are
+    /// the same folder, one for each of them.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn create(disk: D, identity: Identity, options: Options) -> Result<Self, SpoolError> {
-        let mut spool = Self::empty(disk, identity, options);
+    pub fn create(
+        disk: D,
+        same: D,
+        identity: Identity,
+        options: Options,
+    ) -> Result<(Self, Filler<D>), SpoolError> {
+        let mut spool = Self::empty(disk, identity.clone(), options);
         spool.write_store()?;
-        Ok(spool)
+        let (numbers, allowance) = (spool.numbers.clone(), spool.allowance());
+        let filler = Filler::new(same, identity, options, numbers, allowance);
+        Ok((spool, filler))
     }
 
     fn empty(disk: D, identity: Identity, options: Options) -> Self {
@@ -186,19 +199,18 @@ impl<D: Disk> Spool<D> {
             disk,
             identity,
             options,
-            next_number: 1,
-            accounted: Totals::default(),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            numbers: Numbers::from(1),
+            accounts: Accounts::default(),
+            filler: FillerSeen::default(),
             small: VecDeque::new(),
-            open: None,
             closing: Vec::new(),
             segments: BTreeMap::new(),
             tried: BTreeSet::new(),
             refused_in_a_row: 0,
             unwanted: BTreeMap::new(),
             written_files: BTreeMap::new(),
-            most: (Totals::default(), 0),
+            most_filled: (Totals::default(), 0),
+            most_told: (Totals::default(), 0),
             doomed: BTreeMap::new(),
             losses: Losses::default(),
             crash: None,
@@ -207,7 +219,7 @@ impl<D: Disk> Spool<D> {
             is_folder_dirty: false,
             kept_bytes: 0,
             bytes_elsewhere: 0,
-            room_bytes: None,
+            room_until: None,
             looked_ns: None,
             old_since_ns: None,
             accepted: 0,
@@ -218,8 +230,8 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Does what is due: seals by age, tells of gaps, drops what is too old, tries again what
-    /// failed. To be called each [`TICK_NS`] or so.
+    /// Does what is due: makes segments whole, tells of gaps, drops what is too old, tries again
+    /// what failed. To be called each [`TICK_NS`] or so.
     pub fn tick(&mut self, now: Now) {
         let is_time = self
             .looked_ns
@@ -229,8 +241,6 @@ impl<D: Disk> Spool<D> {
         }
         self.finish_closing(now);
         self.write_small_tables(now);
-        self.pour(now);
-        self.seal_if_old(now);
         if is_time {
             self.drop_old(now);
         }
@@ -246,23 +256,19 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// The run has ended, and all its rows were put: seals, tells of the last gaps, and notes that
-    /// nothing is missing. To be called again if it fails; if it never succeeds, the next run
-    /// tells of a crash that cost nothing.
+    /// The run has ended, and all its rows were put: tells of the last gaps, and notes that
+    /// nothing is missing. To be called again if it fails, and after [`Filler::end`] while that
+    /// has rows; if it never succeeds, the next run tells of a crash that cost nothing.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn end(&mut self, now: Now) -> Result<(), SpoolError> {
         self.finish_closing(now);
         self.write_small_tables(now);
-        self.pour(now);
-        self.seal(now);
         if !self.losses.is_empty() {
             self.commit_gaps(now, Vec::new(), &[])?;
         }
-        let is_open = self.open.as_ref().is_some_and(|open| open.size.rows > 0);
-        if is_open || !self.waiting.is_empty() || !self.closing.is_empty() || !self.small.is_empty()
-        {
+        if self.filler.rows() > 0 || !self.closing.is_empty() || !self.small.is_empty() {
             return Err(SpoolError::Disk(DiskError {
                 is_full: false,
                 words: "results wait in memory because the disk does not take them".to_owned(),
@@ -282,11 +288,10 @@ impl<D: Disk> Spool<D> {
         self.is_closed
             && self.segments.is_empty()
             && self.closing.is_empty()
-            && self.waiting.is_empty()
             && self.small.is_empty()
             && self.doomed.is_empty()
             && self.losses.is_empty()
-            && self.open.as_ref().is_none_or(|open| open.size.rows == 0)
+            && self.filler.rows() == 0
     }
 
     /// Removes all files of a drained spool but those in `refused/`; returns whether none is left.
@@ -305,7 +310,6 @@ impl<D: Disk> Spool<D> {
                 self.disk.remove(name)?;
             }
         }
-        self.open = None;
         self.written_files.clear();
         self.kept_bytes = 0;
         if names.iter().any(|name| files::is_aside(name)) {
@@ -327,12 +331,13 @@ impl<D: Disk> Spool<D> {
         self.bytes_elsewhere = bytes;
     }
 
-    /// What became of the rows so far.
+    /// What became of the rows so far, as far as the filler has told.
     pub fn counts(&self) -> Counts {
+        let accepted = self.accepted + self.filler.rows();
         Counts {
-            accepted: self.accepted,
+            accepted,
             written: self.written,
-            spooled: self.accepted - self.written - self.dropped,
+            spooled: accepted - self.written - self.dropped,
             dropped: self.dropped,
             bytes: self.bytes(),
             segments: self.segments.len() as u64,
@@ -342,16 +347,14 @@ impl<D: Disk> Spool<D> {
     /// Counts the rows that wait one by one; the simulator compares this with
     /// [`Counts::spooled`].
     pub fn audit(&self) -> u64 {
-        let waiting = self.waiting.iter().map(|chunk| chunk.block.rows);
-        let open = self.open.iter().chain(&self.closing);
-        let open = open.map(|open| open.size.rows);
+        let closing = self.closing.iter().map(|open| open.size.rows);
         let segments = self.segments.values().map(|is| is.results().rows);
-        waiting.chain(open).chain(segments).sum()
+        self.filler.rows() + closing.chain(segments).sum::<u64>()
     }
 
     /// Rows that wait in memory because the disk does not take them.
     pub fn unwritten(&self) -> u64 {
-        self.waiting.iter().map(|chunk| chunk.block.rows).sum()
+        self.filler.progress.waiting_rows
     }
 
     /// What happened that the user should know, since this was asked last.
@@ -371,18 +374,18 @@ impl<D: Disk> Spool<D> {
 
     /// Length of all files but those in `refused/`.
     fn bytes(&self) -> u64 {
-        let open = self.open.iter().chain(&self.closing);
-        self.kept_bytes + open.map(|open| open.bytes).sum::<u64>()
+        let filling = self.filler.progress.appended - self.filler.received;
+        self.own_bytes() + filling
+    }
+
+    /// The same without the segments that the filler has.
+    fn own_bytes(&self) -> u64 {
+        let closing = self.closing.iter().map(|open| open.bytes);
+        self.kept_bytes + closing.sum::<u64>()
     }
 
     fn is_synced(&self) -> bool {
         self.options.sync != SyncPolicy::Never
-    }
-
-    fn take_number(&mut self) -> u64 {
-        let number = self.next_number;
-        self.next_number += 1;
-        number
     }
 
     /// Notes that the disk failed, and says so if that is news.

@@ -102,6 +102,7 @@ impl Store {
             registration: registration(source, destinations, &run),
             is_checked: found.away.is_none(),
             is_embedded: session.is_embedded(),
+            look: writer::LOOK,
         };
         let (writer, notices) = Writer::start(session.connection(), setup)?;
         session.keep_up(writer.notices_in());

@@ -26,6 +26,8 @@ fn add(sum: &mut Seen, seen: &Seen) {
     sum.kills += seen.kills;
     sum.power_losses += seen.power_losses;
     sum.clean_ends += seen.clean_ends;
+    sum.slow_calls += seen.slow_calls;
+    sum.rows_meanwhile += seen.rows_meanwhile;
     sum.flips += seen.flips;
     for (sum, gaps) in sum.gaps.iter_mut().zip(seen.gaps) {
         *sum += gaps;
@@ -86,6 +88,8 @@ fn every_row_is_in_the_store_once_or_told_by_a_gap() {
         ("kill", sum.kills),
         ("power loss", sum.power_losses),
         ("clean end", sum.clean_ends),
+        ("slow call", sum.slow_calls),
+        ("row written meanwhile", sum.rows_meanwhile),
         ("flipped bit", sum.flips),
         ("insert that landed and broke", sum.landed_and_broke),
         ("repeated token", sum.repeated),

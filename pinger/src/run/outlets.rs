@@ -25,7 +25,7 @@ pub(super) struct Rows {
     chunker: Chunker,
     sender: ChunkSender,
     tally: Option<Arc<Tally>>,
-    /// Rows handed over so far, and how many probes they end.
+    /// Rows made so far, and how many probes they end.
     rows: u64,
     probes: u64,
 }
@@ -53,6 +53,12 @@ impl Rows {
     fn put(&mut self, now_ns: u64, result: &ProbeResult) {
         let destination = self.destinations[result.flow.0 as usize].id;
         let row = self.keys.row(destination, result);
+        self.rows += 1;
+        self.probes += u64::from(row.ends_probe());
+        if let Some(tally) = &self.tally {
+            let now_ns = self.keys.wall_offset_ns.saturating_add_unsigned(now_ns);
+            tally.rows(self.rows, self.probes, u64::try_from(now_ns).unwrap_or(0));
+        }
         let chunk = self.chunker.push(now_ns, self.keys.wall_offset_ns, row);
         self.hand_over(chunk);
     }
@@ -72,14 +78,9 @@ impl Rows {
     }
 
     fn hand_over(&mut self, chunk: Option<RowChunk>) {
-        let Some(chunk) = chunk else { return };
-        self.rows += chunk.rows.len() as u64;
-        self.probes += chunk.probes;
-        if let Some(tally) = &self.tally {
-            let until_ns = u64::try_from(chunk.until_ns).unwrap_or(0);
-            tally.rows(self.rows, self.probes, until_ns);
+        if let Some(chunk) = chunk {
+            self.sender.offer(chunk);
         }
-        self.sender.offer(chunk);
     }
 }
 

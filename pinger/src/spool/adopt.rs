@@ -5,9 +5,11 @@
 
 use super::disk::{Disk, DiskError, Entry};
 use super::files::{self, State};
-use super::fill::Open;
+use super::fill::{Numbers, Open};
 use super::gap::{Gap, GapReason};
-use super::segment::{Contents, FRAME_SIZE, Fate, HEADER_SIZE, Header, Table, Totals, tail};
+use super::segment::{
+    Accounts, Contents, FRAME_SIZE, Fate, HEADER_SIZE, Header, Table, Totals, tail,
+};
 use super::{Identity, Now, Options, Segment, Spool, SpoolError, Tally};
 
 /// What was found besides segments.
@@ -41,7 +43,7 @@ impl<D: Disk> Spool<D> {
         let mut segments: Vec<(u64, State, u64)> = entries.iter().filter_map(segment).collect();
         segments.sort_unstable_by_key(|(number, ..)| *number);
         if let Some((number, ..)) = segments.last() {
-            spool.next_number = number + 1;
+            spool.numbers = Numbers::from(number + 1);
         }
         segments.retain(|(_, state, _)| !matches!(state, State::New | State::Aside));
         if !spool.check_store(is_there(files::STORE), segments.is_empty())? {
@@ -131,7 +133,7 @@ impl<D: Disk> Spool<D> {
         }
         // Damage ends it, even if something readable follows.
         let contents = Contents::of(&content[..contents.valid]);
-        self.accounted = self.accounted.max(contents.totals);
+        self.accounts = self.accounts.max(contents.accounts);
         let Some((from_ns, until_ns)) = contents.range_ns else {
             // It holds no rows, was never sent and never will be.
             return Ok(());
@@ -142,7 +144,7 @@ impl<D: Disk> Spool<D> {
             number,
             bytes: contents.valid as u64,
             size: contents.size,
-            totals: contents.totals,
+            filled: contents.accounts.filled,
             from_ns,
             until_ns,
             since_ns: 0,
@@ -166,18 +168,19 @@ impl<D: Disk> Spool<D> {
         let last = self.disk.read(&name, last, FRAME_SIZE as u64)?;
         let (mut header, end) = (Header::parse(&head), tail(&last));
         let mut segment = Segment::new(Table::Incoming, state, bytes, Totals::default());
-        let mut totals = Totals::default();
+        let mut accounts = Accounts::default();
         if let (Some(header), Some(end)) = (&header, &end) {
             segment.table = header.table;
             segment.size = end.size;
             (segment.from_ns, segment.until_ns) = (end.from_ns, end.until_ns);
-            totals = header.totals.max(end.totals);
+            accounts = header.accounts;
+            accounts.filled = accounts.filled.max(end.filled);
         }
         let is_damaged = header.is_none() || end.is_none();
         if is_damaged || segment.table == Table::Gaps {
             let content = self.disk.read(&name, 0, bytes)?;
             let contents = Contents::of(&content);
-            totals = totals.max(contents.totals);
+            accounts = accounts.max(contents.accounts);
             segment.fates.clone_from(&contents.fates);
             found.fates.extend(contents.fates);
             if is_damaged {
@@ -192,7 +195,7 @@ impl<D: Disk> Spool<D> {
                 (segment.from_ns, segment.until_ns) = range_ns;
             }
         }
-        self.accounted = self.accounted.max(totals);
+        self.accounts = self.accounts.max(accounts);
         segment.closes = header.is_some_and(|header| header.closes);
         found.closes |= segment.closes;
         if segment.table == Table::Incoming {
@@ -201,7 +204,7 @@ impl<D: Disk> Spool<D> {
         if state == State::Done {
             self.kept_bytes += bytes;
             self.written_files.insert(number, (state, bytes));
-            self.note_totals(number, totals);
+            self.note_accounts(number, accounts);
             return Ok(());
         }
         self.accepted += segment.results().rows;
@@ -210,7 +213,7 @@ impl<D: Disk> Spool<D> {
             segment.doubt(segment.until_ns);
             self.tried.insert(number);
         }
-        self.keep(number, segment, totals);
+        self.keep(number, segment, accounts);
         Ok(())
     }
 
@@ -219,6 +222,7 @@ impl<D: Disk> Spool<D> {
     fn crash_gap(&self, until_ns: Option<i64>, tally: Option<Tally>) -> Gap {
         let Identity { source, run, .. } = self.identity;
         let from_ns = until_ns.unwrap_or(i64::try_from(run).unwrap_or(i64::MAX));
+        let accounted = self.accounts.sum();
         let detail = match tally {
             Some(Tally { is_least: true, .. }) => {
                 "the prober ended without warning before it had written these down, and perhaps \
@@ -234,15 +238,19 @@ impl<D: Disk> Spool<D> {
             until_ns: tally
                 .filter(|tally| !tally.is_least)
                 .map(|tally| tally.last_ns.max(from_ns)),
-            probes: tally.map(|tally| tally.sent.saturating_sub(self.accounted.probes)),
-            rows: tally.map(|tally| tally.rows.saturating_sub(self.accounted.rows)),
+            probes: tally.map(|tally| tally.sent.saturating_sub(accounted.probes)),
+            rows: tally.map(|tally| tally.rows.saturating_sub(accounted.rows)),
             reason: GapReason::Crash,
             detail: detail.to_owned(),
         }
     }
 
-    /// Has it on disk that the run has ended and what is missing of it.
+    /// Has it on disk that the run has ended and what is missing of it: when all that was found of
+    /// it is safe.
     pub(super) fn close_adopted(&mut self, now: Now) {
+        if !self.closing.is_empty() {
+            return;
+        }
         let mut closed = Ok(());
         if self.crash.is_some() {
             closed = self.commit_gaps(now, Vec::new(), &[]);

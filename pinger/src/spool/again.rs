@@ -6,7 +6,7 @@
 use super::doubt::question;
 use super::segment::{Contents, Table, Totals, tail};
 use super::send::GENERATIONS_MAX;
-use super::terms::{DAY_NS, Identity};
+use super::terms::{Identity, Question};
 
 /// What is to be sent once more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +20,8 @@ pub struct Again {
     pub range_ns: (i64, i64),
     /// Blocks in ClickHouse's compressed Native format.
     pub body: Vec<u8>,
-    /// The statement that gives on how many days the server has rows of it, and for how many
-    /// seconds the server has run; `None` where rows may come twice.
-    pub question: Option<String>,
-    /// On how many days it has rows.
-    pub days: u64,
+    /// What tells whether the server has them; `None` where rows may come twice.
+    pub question: Option<Question>,
     identity: Identity,
     number: u64,
 }
@@ -38,13 +35,6 @@ impl Again {
         let is_his = (header.source, header.run) == (identity.source, identity.run);
         (is_his && header.number == number && !contents.blocks.is_empty()).then_some(())?;
         let end = tail(bytes).map(|end| (end.from_ns, end.until_ns));
-        let mut days: Vec<i64> = contents
-            .markers
-            .iter()
-            .map(|marker| marker.time_due.div_euclid(DAY_NS))
-            .collect();
-        days.sort_unstable();
-        days.dedup();
         let blocks = contents.blocks.iter().map(|block| &bytes[block.clone()]);
         let question = match header.table.is_replacing() {
             true => None,
@@ -56,7 +46,6 @@ impl Again {
             range_ns: end.or(contents.range_ns)?,
             body: blocks.flatten().copied().collect(),
             question,
-            days: days.len() as u64,
             identity: identity.clone(),
             number,
         })

@@ -14,6 +14,9 @@ pub struct Entry {
 /// A folder with files. Each call may fail, and then has done nothing, but for
 /// [`Disk::append`]. What is written survives the end of this process; what has been synced
 /// survives the end of the host, too.
+///
+/// Two of them may be one folder, each in a thread of its own, as long as only one changes a file.
+/// Only [`Disk::create`], [`Disk::append`], [`Disk::truncate`] and [`Disk::room`] are to be quick.
 pub trait Disk {
     /// All files, those in `refused/` included, in any order.
     ///

@@ -3,16 +3,18 @@
 //! A token is no answer by itself. A server that was killed may remember one whose rows never
 //! came to be, and it forgets the oldest ones: who was away for long would write rows twice.
 
-use super::segment::{Marker, Table};
-use super::terms::Identity;
+use std::collections::BTreeSet;
+
+use super::segment::{Marker, Table, day};
+use super::terms::{Identity, Question};
 
 /// How old a doubt may be for the server to know the token still. Its window holds 10,000 of them
 /// a table, which a hundred probers with two inserts a second fill in 50 seconds.
 pub const DOUBT_FRESH_NS: i64 = 30_000_000_000;
 
-/// The statement that counts the days of which the server has the row that a marker describes, and
-/// gives the seconds that it has run; `None` where there are no markers.
-pub(super) fn question(identity: &Identity, table: Table, markers: &[Marker]) -> Option<String> {
+/// Asks of how many days the server has a row that a marker describes; `None` where there are no
+/// markers. Each chunk of a segment has some, most of them of one day.
+pub(super) fn question(identity: &Identity, table: Table, markers: &[Marker]) -> Option<Question> {
     let (Identity { source, run, .. }, false) = (identity, markers.is_empty()) else {
         return None;
     };
@@ -39,10 +41,14 @@ pub(super) fn question(identity: &Identity, table: Table, markers: &[Marker]) ->
         other => (other.name(), "`from`"),
     };
     let rows = rows.join(" OR ");
-    Some(format!(
-        "SELECT uniqExact(toDate({time})), toUInt64(uptime()) FROM {from} \
-         WHERE run = {run} AND source = {source} AND ({rows})"
-    ))
+    let days: BTreeSet<i64> = markers.iter().map(|is| day(is.time_due)).collect();
+    Some(Question {
+        sql: format!(
+            "SELECT uniqExact(toDate({time})), toUInt64(uptime()) FROM {from} \
+             WHERE run = {run} AND source = {source} AND ({rows})"
+        ),
+        days: days.len() as u64,
+    })
 }
 
 #[cfg(test)]
@@ -62,7 +68,12 @@ mod tests {
             time_due: -1,
             outcome: 3,
         };
-        let ask = |table, markers: &[Marker]| question(&identity, table, markers);
+        let ask = |table, markers: &[Marker]| {
+            let Question { sql, days } = question(&identity, table, markers)?;
+            // However many chunks: they are of one day.
+            assert_eq!(days, 1);
+            Some(sql)
+        };
         assert_eq!(ask(Table::Incoming, &[]), None);
         let row = "(time_due = fromUnixTimestamp64Nano(-1) AND destination = 121 AND sequence = 5 \
                    AND toInt8(outcome) = 3)";
@@ -76,6 +87,12 @@ mod tests {
                 .as_str()
             )
         );
+        let next = Marker {
+            time_due: 0,
+            ..marker
+        };
+        let question = question(&identity, Table::Incoming, &[marker, next, marker]);
+        assert_eq!(question.map(|question| question.days), Some(2));
         assert_eq!(
             ask(Table::Gaps, &[marker]).as_deref(),
             Some(

@@ -98,3 +98,12 @@ pub struct Loss {
     /// The same in words.
     pub detail: String,
 }
+
+impl Loss {
+    /// What was lost for the same reason.
+    pub(super) fn add(&mut self, more: &Self) {
+        self.size = self.size.zip(more.size).map(|(one, two)| one.plus(two));
+        self.from_ns = self.from_ns.min(more.from_ns);
+        self.until_ns = self.until_ns.max(more.until_ns);
+    }
+}

@@ -6,15 +6,15 @@
 
 use super::disk::{Disk, DiskError};
 use super::files::{self, State};
-use super::fill::{room_for, small_segment};
 use super::gap::{Gap, GapReason, Loss};
 use super::segment::{Fate, Marker, Table, Totals};
-use super::{Chunk, DropPolicy, Notice, Now, Segment, Spool};
+use super::whole::small_segment;
+use super::{DropPolicy, Notice, Now, Segment, Spool};
 use crate::native;
 
 /// When the spool is full, at least this part of what it holds is freed at once: few gaps tell of
 /// it.
-const FREED_PART: u64 = 64;
+pub(super) const FREED_PART: u64 = 64;
 
 /// The most segments that are given up at once: so many numbers fit a small file.
 const FATES_MAX: usize = 4096;
@@ -70,11 +70,7 @@ impl Losses {
             other.reason == loss.reason && other.size.is_some() == loss.size.is_some()
         };
         match self.list.iter_mut().find(same) {
-            Some(other) => {
-                other.size = other.size.zip(loss.size).map(|(one, two)| one.plus(two));
-                other.from_ns = other.from_ns.min(loss.from_ns);
-                other.until_ns = other.until_ns.max(loss.until_ns);
-            }
+            Some(other) => other.add(&loss),
             None => self.list.push(loss),
         }
     }
@@ -126,7 +122,9 @@ impl<D: Disk> Spool<D> {
     }
 
     pub(super) fn has_room(&self, needed: u64) -> bool {
-        self.is_within_size(needed) && self.room_bytes.is_none_or(|room| needed <= room)
+        let appended = self.filler.progress.appended;
+        let is_there = |until: u64| appended.saturating_add(needed) <= until;
+        self.is_within_size(needed) && self.room_until.is_none_or(is_there)
     }
 
     /// Whether the spool's own limit allows for so many bytes more.
@@ -138,12 +136,9 @@ impl<D: Disk> Spool<D> {
     /// Looks how much room the disk has.
     pub(super) fn look(&mut self, now: Now) {
         self.looked_ns = Some(now.mono_ns);
-        self.room_bytes = self.disk.room();
-    }
-
-    /// Whether a chunk would go over the limits.
-    pub fn lacks_room(&mut self, now: Now, chunk: &Chunk) -> bool {
-        !self.has_room_after_a_look(now, room_for(chunk))
+        let appended = self.filler.progress.appended;
+        let room = self.disk.room();
+        self.room_until = room.map(|room| appended.saturating_add(room));
     }
 
     /// The same as [`Spool::has_room`], but what is thought of the disk may be old: somebody may
@@ -155,18 +150,9 @@ impl<D: Disk> Spool<D> {
         self.has_room(needed)
     }
 
-    /// Gives up the oldest segments that were never sent, for this spool or for a newer one that
-    /// shares its limits. Returns whether it had any to give.
-    pub fn give_way(&mut self, now: Now, chunk: &Chunk) -> bool {
-        self.free(now, room_for(chunk))
-    }
-
-    /// Gives up the oldest segments that were never sent. Returns whether there is room now.
-    pub(super) fn make_room(&mut self, now: Now, needed: u64) -> bool {
-        self.free(now, needed) && self.has_room(needed)
-    }
-
-    fn free(&mut self, now: Now, needed: u64) -> bool {
+    /// Gives up the oldest segments that were never sent, so many bytes of them at least, for this
+    /// spool or for a newer one that shares its limits. Returns whether it had any to give.
+    pub fn give_way(&mut self, now: Now, needed: u64) -> bool {
         if self.options.drop != DropPolicy::Oldest {
             return false;
         }
@@ -263,10 +249,10 @@ impl<D: Disk> Spool<D> {
         let gaps: Vec<Gap> = gaps.collect();
         let markers: Vec<Marker> = gaps.iter().take(1).map(Gap::marker).collect();
         let block = native::gaps(&gaps);
-        let number = self.take_number();
+        let number = self.numbers.take();
+        let mut header = self.header(number, Table::Gaps);
         // What `fates` speak of was accounted for when it was on disk.
-        let totals = self.accounted.plus(self.losses.size());
-        let mut header = self.header(number, Table::Gaps, totals);
+        header.accounts.told = self.accounts.told.plus(self.losses.size());
         header.closes = crash.is_some();
         let bytes = small_segment(&header, &fates, &block, &markers, now.wall_ns);
         let size = Totals {
@@ -279,7 +265,7 @@ impl<D: Disk> Spool<D> {
             ..Segment::new(Table::Gaps, State::Whole, 0, size)
         };
         self.write_whole(&header, &bytes, segment)?;
-        self.accounted = totals;
+        self.accounts = header.accounts;
         self.losses.list.clear();
         self.losses.told_ns = Some(now.mono_ns);
         self.is_told |= crash.is_some();
@@ -366,7 +352,7 @@ impl<D: Disk> Spool<D> {
             }
             if let Some(doomed) = self.doomed.remove(&number) {
                 self.kept_bytes -= doomed.bytes;
-                self.room_bytes = self.room_bytes.map(|room| room + doomed.bytes);
+                self.room_until = self.room_until.map(|room| room + doomed.bytes);
             }
         }
     }

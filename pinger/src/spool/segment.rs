@@ -91,6 +91,44 @@ impl Totals {
             probes: self.probes.max(other.probes),
         }
     }
+
+    fn emit(self, to: &mut [u8]) {
+        to[..8].copy_from_slice(&self.rows.to_le_bytes());
+        to[8..16].copy_from_slice(&self.probes.to_le_bytes());
+    }
+
+    fn parse(bytes: &[u8], at: usize) -> Option<Self> {
+        Some(Self {
+            rows: number(bytes, at)?,
+            probes: number(bytes, at + 8)?,
+        })
+    }
+}
+
+/// What of a run is accounted for. The two are counted by two hands, so neither can count for the
+/// other, and each only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// What is in segments, or was.
+    pub filled: Totals,
+    /// What gaps tell of that never was in one.
+    pub told: Totals,
+}
+
+impl Accounts {
+    /// Both.
+    pub fn sum(self) -> Totals {
+        self.filled.plus(self.told)
+    }
+
+    /// The larger of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            filled: self.filled.max(other.filled),
+            told: self.told.max(other.told),
+        }
+    }
 }
 
 /// A row that stands for its block when the server is asked whether it has it.
@@ -106,6 +144,13 @@ pub struct Marker {
     pub outcome: i8,
 }
 
+const DAY_NS: i64 = 86_400 * 1_000_000_000;
+
+/// The day of a time in UTC, since 1970: tables of results have a partition for each.
+pub(super) fn day(time_ns: i64) -> i64 {
+    time_ns.div_euclid(DAY_NS)
+}
+
 /// The first bytes of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -119,14 +164,14 @@ pub struct Header {
     pub run: u64,
     /// Number of the segment within its run.
     pub number: u64,
-    /// What of the run is accounted for at the segment's beginning: on disk, in the store, or
-    /// told by a gap. A segment of gaps counts those that it holds.
-    pub totals: Totals,
+    /// What of the run is accounted for at the segment's beginning, as far as its writer knows. A
+    /// segment of gaps counts those that it holds.
+    pub accounts: Accounts,
 }
 
 /// Bytes of a header: `pingseg` and the version, table, flags, two of nothing, source, run,
-/// number, totals, checksum.
-pub const HEADER_SIZE: usize = 56;
+/// number, accounts, checksum.
+pub const HEADER_SIZE: usize = 72;
 const MAGIC: [u8; 8] = *b"pingseg1";
 const FLAG_CLOSES: u8 = 1;
 
@@ -140,17 +185,17 @@ impl Header {
         bytes[12..16].copy_from_slice(&self.source.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.run.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.number.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.totals.rows.to_le_bytes());
-        bytes[40..48].copy_from_slice(&self.totals.probes.to_le_bytes());
-        let sum = short_checksum(&bytes[..48]);
-        bytes[48..].copy_from_slice(&sum);
+        self.accounts.filled.emit(&mut bytes[32..48]);
+        self.accounts.told.emit(&mut bytes[48..64]);
+        let sum = short_checksum(&bytes[..64]);
+        bytes[64..].copy_from_slice(&sum);
         bytes
     }
 
     /// What `bytes` begin with; `None` if that is no header, or a damaged one.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..HEADER_SIZE)?;
-        let is_whole = bytes[..8] == MAGIC && bytes[48..] == short_checksum(&bytes[..48]);
+        let is_whole = bytes[..8] == MAGIC && bytes[64..] == short_checksum(&bytes[..64]);
         is_whole.then_some(())?;
         Some(Self {
             table: Table::of(bytes[8])?,
@@ -158,9 +203,9 @@ impl Header {
             source: u32::from_le_bytes(array(bytes, 12)?),
             run: number(bytes, 16)?,
             number: number(bytes, 24)?,
-            totals: Totals {
-                rows: number(bytes, 32)?,
-                probes: number(bytes, 40)?,
+            accounts: Accounts {
+                filled: Totals::parse(bytes, 32)?,
+                told: Totals::parse(bytes, 48)?,
             },
         })
     }
@@ -198,8 +243,8 @@ pub struct FrameHeader {
     /// What it holds: rows of the table, and probes if that is [`Table::Incoming`]; in the last
     /// frame, what all hold.
     pub size: Totals,
-    /// What of the run is accounted for with this frame.
-    pub totals: Totals,
+    /// What of the run was in segments with this frame.
+    pub filled: Totals,
     /// When the first of its results came, wall clock nanoseconds.
     pub from_ns: i64,
     /// When the last of them came.
@@ -208,7 +253,7 @@ pub struct FrameHeader {
     pub sum: [u8; CHECKSUM_SIZE],
 }
 
-/// Bytes of the fixed part: kind, markers, two of nothing, body, size, totals, times, the body's
+/// Bytes of the fixed part: kind, markers, two of nothing, body, size, filled, times, the body's
 /// checksum, and one over this and the markers.
 pub const FRAME_SIZE: usize = 80;
 
@@ -241,17 +286,10 @@ impl FrameHeader {
         bytes[0] = self.kind as u8;
         bytes[1] = markers.len() as u8;
         bytes[4..8].copy_from_slice(&self.body.to_le_bytes());
-        let numbers = [
-            self.size.rows,
-            self.size.probes,
-            self.totals.rows,
-            self.totals.probes,
-            self.from_ns.cast_unsigned(),
-            self.until_ns.cast_unsigned(),
-        ];
-        for (number, to) in numbers.iter().zip(bytes[8..56].chunks_exact_mut(8)) {
-            to.copy_from_slice(&number.to_le_bytes());
-        }
+        self.size.emit(&mut bytes[8..24]);
+        self.filled.emit(&mut bytes[24..40]);
+        bytes[40..48].copy_from_slice(&self.from_ns.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.until_ns.to_le_bytes());
         bytes[56..72].copy_from_slice(&self.sum);
         for marker in markers {
             bytes.extend_from_slice(&marker.destination.to_le_bytes());
@@ -275,14 +313,8 @@ impl FrameHeader {
             kind: Kind::of(bytes[0])?,
             markers: bytes[1],
             body: u32::from_le_bytes(array(bytes, 4)?),
-            size: Totals {
-                rows: number(bytes, 8)?,
-                probes: number(bytes, 16)?,
-            },
-            totals: Totals {
-                rows: number(bytes, 24)?,
-                probes: number(bytes, 32)?,
-            },
+            size: Totals::parse(bytes, 8)?,
+            filled: Totals::parse(bytes, 24)?,
             from_ns: number(bytes, 40)?.cast_signed(),
             until_ns: number(bytes, 48)?.cast_signed(),
             sum: array(bytes, 56)?,
@@ -347,7 +379,7 @@ pub struct Contents {
     /// When the first and the last of their results came; `None` without any.
     pub range_ns: Option<(i64, i64)>,
     /// What of the run is accounted for, as far as this segment knows.
-    pub totals: Totals,
+    pub accounts: Accounts,
     /// Its last frame, if that is whole.
     pub end: Option<FrameHeader>,
     /// How many bytes from the beginning are undamaged.
@@ -362,7 +394,7 @@ impl Contents {
             contents.end = tail(bytes);
             return contents;
         };
-        contents.totals = header.totals;
+        contents.accounts = header.accounts;
         contents.header = Some(header);
         contents.valid = HEADER_SIZE;
         let mut at = HEADER_SIZE;
@@ -387,7 +419,7 @@ impl Contents {
 
     fn take(&mut self, frame: &Frame<'_>, end: usize) {
         let header = frame.header;
-        self.totals = self.totals.max(header.totals);
+        self.accounts.filled = self.accounts.filled.max(header.filled);
         match header.kind {
             Kind::Rows => {
                 self.blocks.push(end - frame.body.len()..end);

@@ -120,10 +120,6 @@ impl<D: Disk> Spool<D> {
         let doubt_ns = segment.doubt_ns;
         let is_old = |doubt_ns: i64| now.wall_ns.saturating_sub(doubt_ns) > DOUBT_FRESH_NS;
         let question = doubt_ns.and_then(|_| question(&self.identity, table, &contents.markers));
-        // Gaps are asked for by the question only.
-        if table != Table::Incoming {
-            contents.markers.clear();
-        }
         Some(Job {
             number,
             table,
@@ -131,10 +127,10 @@ impl<D: Disk> Spool<D> {
             is_once_more: generation > 1,
             rows,
             until_ns,
+            since_ns: now.wall_ns,
             body: content,
             ask_first: question.is_some() && doubt_ns.is_some_and(is_old),
             question,
-            markers: contents.markers,
         })
     }
 
@@ -245,13 +241,13 @@ impl<D: Disk> Spool<D> {
             End::Missing if segment.generation >= GENERATIONS_MAX => self.written(now, number),
             End::Missing => {
                 segment.generation += 1;
-                segment.doubt_ns = Some(now.wall_ns);
+                segment.doubt_ns = Some(job.since_ns);
                 self.back_off(now, number);
             }
             End::Untried => {}
             End::Retry(_) => self.back_off(now, number),
             End::Doubtful(_) => {
-                segment.doubt(now.wall_ns);
+                segment.doubt(job.since_ns);
                 self.back_off(now, number);
             }
             End::Refused(words) => {
@@ -282,7 +278,7 @@ impl<D: Disk> Spool<D> {
         self.sweep(now);
     }
 
-    /// Deletes what the store has. The newest segment stays, and the one with the highest totals,
+    /// Deletes what the store has. The newest segment stays, and those with the highest accounts,
     /// without being sent again: what a run that takes over goes on from.
     pub(super) fn sweep(&mut self, now: Now) {
         let kept = self.segments.last_key_value().map(|(number, _)| *number);
@@ -297,7 +293,8 @@ impl<D: Disk> Spool<D> {
             .map(|(number, (state, _))| (*number, *state))
             .collect();
         for (number, state) in files {
-            let is_newest = Some(number) == newest || number == self.most.1;
+            let is_newest =
+                Some(number) == newest || [self.most_filled.1, self.most_told.1].contains(&number);
             if is_newest && state == State::Done {
                 continue;
             }
@@ -315,7 +312,7 @@ impl<D: Disk> Spool<D> {
                     .and_modify(|(is, _)| *is = State::Done);
             } else if let Some((_, bytes)) = self.written_files.remove(&number) {
                 self.kept_bytes -= bytes;
-                self.room_bytes = self.room_bytes.map(|room| room + bytes);
+                self.room_until = self.room_until.map(|room| room + bytes);
             }
         }
     }

@@ -89,20 +89,18 @@ pub struct Chunk {
     pub until_ns: i64,
 }
 
-pub(super) const DAY_NS: i64 = 86_400 * 1_000_000_000;
-
 impl Chunk {
     /// Encodes and compresses rows.
     pub fn of(chunk: &RowChunk) -> Self {
         let mut markers: Vec<Marker> = Vec::new();
         let mut day = None;
         for row in &chunk.rows {
-            let this = row.time_due.div_euclid(DAY_NS);
+            let this = segment::day(row.time_due);
             // Nearly all rows are of the day of the row before.
             let is_known = day.replace(this) == Some(this)
                 || markers
                     .iter()
-                    .any(|marker| marker.time_due.div_euclid(DAY_NS) == this);
+                    .any(|marker| segment::day(marker.time_due) == this);
             if !is_known && markers.len() < segment::MARKERS_MAX {
                 markers.push(Marker {
                     destination: row.destination,
@@ -159,19 +157,27 @@ pub struct Job {
     pub rows: u64,
     /// When the last of them came, wall clock nanoseconds: no insert was tried before that.
     pub until_ns: i64,
+    /// When it was given out, wall clock nanoseconds: this insert is not tried before that.
+    pub since_ns: i64,
     /// Blocks in ClickHouse's compressed Native format: the body of the request.
     pub body: Vec<u8>,
-    /// If an earlier insert may have reached the server: the statement that gives on how many days
-    /// the server has rows of this job's markers, and for how many seconds the server has run. To
-    /// be asked when this insert is acknowledged: if there is no row, and the server was killed
-    /// since the earlier insert, that is [`End::Missing`]. Rows of [`Table::is_replacing`] may come
-    /// twice, so nobody needs to ask.
-    pub question: Option<String>,
+    /// If an earlier insert may have reached the server: what to ask when this insert is
+    /// acknowledged. If there is no row, and the server was killed since the earlier insert, that
+    /// is [`End::Missing`]. Rows of [`Table::is_replacing`] may come twice, so nobody needs to ask.
+    pub question: Option<Question>,
     /// Whether the server may have forgotten the token of that insert. Then ask the `question`
-    /// first: if it counts a row of each day, that is [`End::Written`] and nothing must be inserted.
+    /// first: if it has rows of each day, that is [`End::Written`] and nothing must be inserted.
     pub ask_first: bool,
-    /// The first row of each day; empty for tables other than [`Table::Incoming`].
-    pub markers: Vec<Marker>,
+}
+
+/// A question about the rows of a job that was tried before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The statement that gives of how many days the server has rows of this job, and for how
+    /// many seconds the server has run.
+    pub sql: String,
+    /// Of how many days there are rows in the job.
+    pub days: u64,
 }
 
 /// How an insert ended.

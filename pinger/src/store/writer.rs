@@ -4,7 +4,8 @@
 //! token and repeated until the server has it; counts; notices. It never blocks those who offer
 //! chunks: when the queue is full a chunk is dropped, counted, and told as a gap.
 //!
-//! One thread owns the spool (`spooler`), two send (`sending`).
+//! One thread writes chunks down (`filling`), one owns the rest of the spool (`spooler`), two send
+//! (`sending`).
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,12 +27,14 @@ use crate::rows::RowChunk;
 use crate::spool::{GapReason, Loss, Table, Totals};
 use crate::stats::{Counts, RowCounts};
 use crate::wire::tally::Tally;
+use filling::Filling;
 use line::Line;
 use sending::Sending;
 use spooler::Spooler;
 use voice::Voice;
 
 mod doubt;
+mod filling;
 mod line;
 mod sending;
 mod spooler;
@@ -51,6 +54,10 @@ const SENDERS: usize = 2;
 
 /// Notices that wait to be shown at most; there are one or two an outage.
 const QUEUE_NOTICES: usize = 64;
+
+/// How often it is looked for what others left: a pinger that shares the data directory may have
+/// been killed.
+pub(super) const LOOK: Duration = Duration::from_secs(60);
 
 /// Why rows are dropped when the store said nothing.
 const TOO_MANY: &str = "more results came than could be written down";
@@ -202,6 +209,8 @@ pub(super) struct Setup<'a> {
     pub is_checked: bool,
     /// Whether the engine is our own.
     pub is_embedded: bool,
+    /// How often it is looked for what others left.
+    pub look: Duration,
 }
 
 /// The writer's threads, from outside.
@@ -241,14 +250,30 @@ impl Writer {
             spooler: None,
             senders: Vec::new(),
         };
+        // Each is about how things stand, so the last one is enough.
+        let (allow, allowances) = bounded(1);
+        let (tell, news) = bounded(1);
         let is_checked = Arc::new(setup.is_checked.into());
+        let (own, filler) = Line::create(&mut setup, spooler::now())?;
+        let filling = Filling {
+            filler,
+            rows,
+            allowances,
+            news: tell,
+            counters: Arc::clone(&writer.sender.counters),
+            copy: own.tally_copy(),
+            state: filling::State::default(),
+        };
         let spooler = Spooler {
-            own: Line::create(&mut setup, spooler::now())?,
+            own,
             left: Vec::new(),
             options: setup.options,
             data_dir: setup.data_dir.to_owned(),
             store: setup.store,
-            rows,
+            look: setup.look,
+            filling: Some(spawn("pinger-filling", move || filling.run())?),
+            news,
+            allow: Some(allow),
             jobs,
             ends,
             counters: Arc::clone(&writer.sender.counters),
@@ -328,7 +353,10 @@ impl Drop for Writer {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StoreError> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
@@ -338,3 +366,6 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
             "free some memory",
         ))
 }
+
+#[cfg(test)]
+mod tests;

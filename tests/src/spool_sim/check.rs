@@ -2,8 +2,9 @@
 
 use pinger::spool::{GapReason, Spool};
 
+use super::Truth;
 use super::disk::SimDisk;
-use super::{Truth, World};
+use super::world::World;
 
 /// No row is counted twice or not at all.
 ///
@@ -25,7 +26,7 @@ pub(super) fn counts(spools: &[Spool<SimDisk>]) -> Result<(), String> {
 /// What is wrong.
 pub(super) fn runs(world: &mut World) -> Result<(), String> {
     for (run, truth) in &world.runs {
-        self::run(world, *run, truth).map_err(|words| format!("run {run}: {words}"))?;
+        self::run(world, *run, &truth.borrow()).map_err(|words| format!("run {run}: {words}"))?;
     }
     for gap in &world.server.gaps {
         world.seen.gaps[gap.reason as usize] += 1;

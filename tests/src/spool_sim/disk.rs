@@ -1,23 +1,36 @@
 //! A simulated disk: what a process sees, and what a power failure leaves of it.
 //!
 //! Any call fails by the seed, appends are torn at any byte, space runs out, and after a number of
-//! calls the host is dead in the middle of one.
+//! calls the host is dead in the middle of one. Calls of the spool take long: the filler writes on
+//! meanwhile, and may see the end of the host before they return.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use pinger::spool::{Disk, DiskError, Entry};
+use pinger::spool::{Disk, DiskError, Entry, Now};
 
+use super::Seen;
+use super::prober::Prober;
 use crate::sim::rng::Rng;
 
 /// How bad a disk is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Faults {
     /// Probability that a call fails.
     pub(super) fail: f64,
     /// Bytes of a folder, beyond which it is full.
     pub(super) capacity: u64,
+    /// Probability that a call takes long.
+    pub(super) slow: f64,
+}
+
+impl Faults {
+    pub(super) const NONE: Self = Self {
+        fail: 0.0,
+        capacity: u64::MAX,
+        slow: 0.0,
+    };
 }
 
 /// What all folders share.
@@ -28,19 +41,28 @@ pub(super) struct Host {
     /// After so many calls the process or the host is dead.
     pub(super) calls_left: Option<u64>,
     pub(super) dead: bool,
+    pub(super) now: Now,
+    /// What goes on while a call takes long.
+    pub(super) meanwhile: Option<Rc<RefCell<Prober>>>,
+    pub(super) seen: Seen,
 }
 
 impl Host {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, now: Now) -> Self {
         Self {
             rng: Rng::new(seed),
-            faults: Faults {
-                fail: 0.0,
-                capacity: u64::MAX,
-            },
+            faults: Faults::NONE,
             calls_left: None,
             dead: false,
+            now,
+            meanwhile: None,
+            seen: Seen::default(),
         }
+    }
+
+    pub(super) fn pass(&mut self, ns: u64) {
+        self.now.mono_ns += ns;
+        self.now.wall_ns = self.now.wall_ns.saturating_add_unsigned(ns);
     }
 }
 
@@ -89,6 +111,13 @@ impl Folder {
         }
         self.durable_names = names.clone();
         self.names = names;
+    }
+
+    /// Makes the first `count` changes of names safe.
+    fn settle_names(&mut self, count: usize) {
+        for change in self.changes.drain(..count) {
+            apply(&mut self.durable_names, &change);
+        }
     }
 
     /// Makes all that is there safe.
@@ -175,6 +204,8 @@ fn lose_content(file: &mut File, rng: &mut Rng) {
 pub(super) struct SimDisk {
     pub(super) host: Rc<RefCell<Host>>,
     pub(super) folder: Rc<RefCell<Folder>>,
+    /// Whether its calls may take long.
+    is_slow: bool,
 }
 
 impl SimDisk {
@@ -183,6 +214,15 @@ impl SimDisk {
         Self {
             host: Rc::clone(host),
             folder: Rc::default(),
+            is_slow: false,
+        }
+    }
+
+    /// The same folder for a thread that may wait.
+    pub(super) fn slow(&self) -> Self {
+        Self {
+            is_slow: true,
+            ..self.clone()
         }
     }
 
@@ -202,7 +242,30 @@ impl SimDisk {
         if host.rng.chance(fail) {
             return Err(error(what, false));
         }
+        let slow = host.faults.slow;
+        if !self.is_slow || !host.rng.chance(slow) {
+            return Ok(());
+        }
+        host.seen.slow_calls += 1;
+        let meanwhile = host.meanwhile.clone();
+        drop(host);
+        if let Some(prober) = meanwhile {
+            prober.borrow_mut().go_on_meanwhile();
+        }
+        let mut host = self.host.borrow_mut();
+        // The end came first: what was asked for may have been done all the same.
+        if host.dead && host.rng.chance(0.5) {
+            return Err(error("dead", false));
+        }
         Ok(())
+    }
+
+    /// Makes names safe: those that were there when the call began, and any that came since.
+    fn settle_names(&self, before: usize) {
+        let mut folder = self.folder.borrow_mut();
+        let more = (folder.changes.len() - before) as u64;
+        let count = before + self.host.borrow_mut().rng.below(more + 1) as usize;
+        folder.settle_names(count);
     }
 
     fn file(&self, name: &str) -> Result<usize, DiskError> {
@@ -289,24 +352,19 @@ impl Disk for SimDisk {
     }
 
     fn sync(&mut self, name: &str) -> Result<(), DiskError> {
-        self.call("sync")?;
         let file = self.file(name)?;
-        {
-            let mut folder = self.folder.borrow_mut();
-            let file = &mut folder.files[file];
-            file.durable.clone_from(&file.cache);
-        }
-        let mut folder = self.folder.borrow_mut();
-        folder.durable_names = folder.names.clone();
-        folder.changes.clear();
+        let before = self.folder.borrow().changes.len();
+        let content = self.folder.borrow().files[file].cache.clone();
+        self.call("sync")?;
+        self.folder.borrow_mut().files[file].durable = content;
+        self.settle_names(before);
         Ok(())
     }
 
     fn sync_folder(&mut self) -> Result<(), DiskError> {
+        let before = self.folder.borrow().changes.len();
         self.call("sync folder")?;
-        let mut folder = self.folder.borrow_mut();
-        folder.durable_names = folder.names.clone();
-        folder.changes.clear();
+        self.settle_names(before);
         Ok(())
     }
 

@@ -200,7 +200,7 @@ impl Server {
 
     /// Answers the question of a sender in doubt: whether there is such a row.
     fn has_any(&self, job: &Job) -> bool {
-        let question = job.question.as_deref().unwrap_or_default();
+        let question = job.question.as_ref().map_or("", |question| &question.sql);
         let numbers = numbers(question);
         let (run, rows) = (numbers[0], &numbers[2..]);
         if question.contains("FROM gaps") {

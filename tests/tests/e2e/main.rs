@@ -31,6 +31,8 @@ mod neighbours;
 mod outages;
 mod protocols;
 mod refusals;
+mod shared;
+mod slow_disk;
 mod store_refusals;
 mod tcp;
 mod trace;

@@ -16,21 +16,24 @@ fn header() -> Header {
         source: 7,
         run: 0x0102_0304_0506_0708,
         number: 9,
-        totals: Totals {
-            rows: 100,
-            probes: 90,
+        accounts: Accounts {
+            filled: Totals {
+                rows: 100,
+                probes: 90,
+            },
+            told: Totals { rows: 8, probes: 7 },
         },
     }
 }
 
-fn rows_frame(content: &[u8], rows: u64, totals: Totals, markers: &[Marker]) -> Vec<u8> {
+fn rows_frame(content: &[u8], rows: u64, filled: Totals, markers: &[Marker]) -> Vec<u8> {
     let block = block(content);
     let header = FrameHeader {
         kind: Kind::Rows,
         markers: markers.len() as u8,
         body: block.len() as u32,
         size: Totals { rows, probes: rows },
-        totals,
+        filled,
         from_ns: 1_000,
         until_ns: 2_000,
         sum: block[..16].try_into().expect("a checksum"),
@@ -40,13 +43,13 @@ fn rows_frame(content: &[u8], rows: u64, totals: Totals, markers: &[Marker]) -> 
     bytes
 }
 
-fn end_frame(size: Totals, totals: Totals) -> Vec<u8> {
+fn end_frame(size: Totals, filled: Totals) -> Vec<u8> {
     let header = FrameHeader {
         kind: Kind::End,
         markers: 0,
         body: 0,
         size,
-        totals,
+        filled,
         from_ns: 1_000,
         until_ns: 2_000,
         sum: checksum(&[]),
@@ -65,16 +68,16 @@ const MARKER: Marker = Marker {
 fn segment(count: u64) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = header().emit().to_vec();
     let mut ends = vec![bytes.len()];
-    let (mut size, mut totals) = (Totals::default(), header().totals);
+    let (mut size, mut filled) = (Totals::default(), header().accounts.filled);
     for number in 0..count {
         let content = vec![number as u8; 3 + number as usize];
         let rows = number + 1;
         let more = Totals { rows, probes: rows };
-        (size, totals) = (size.plus(more), totals.plus(more));
-        bytes.extend_from_slice(&rows_frame(&content, rows, totals, &[MARKER]));
+        (size, filled) = (size.plus(more), filled.plus(more));
+        bytes.extend_from_slice(&rows_frame(&content, rows, filled, &[MARKER]));
         ends.push(bytes.len());
     }
-    bytes.extend_from_slice(&end_frame(size, totals));
+    bytes.extend_from_slice(&end_frame(size, filled));
     ends.push(bytes.len());
     (bytes, ends)
 }
@@ -88,9 +91,11 @@ fn a_header_is_these_bytes() {
     expected.extend_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0]);
     expected.extend_from_slice(&[100, 0, 0, 0, 0, 0, 0, 0]);
     expected.extend_from_slice(&[90, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend_from_slice(&[8, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend_from_slice(&[7, 0, 0, 0, 0, 0, 0, 0]);
     let bytes = header().emit();
-    assert_eq!(bytes[..48], expected[..]);
-    assert_eq!(bytes[48..], checksum(&expected)[..8]);
+    assert_eq!(bytes[..64], expected[..]);
+    assert_eq!(bytes[64..], checksum(&expected)[..8]);
     assert_eq!(Header::parse(&bytes), Some(header()));
 
     let closing = Header {
@@ -104,11 +109,11 @@ fn a_header_is_these_bytes() {
 
 #[test]
 fn a_frame_is_these_bytes() {
-    let totals = Totals {
+    let filled = Totals {
         rows: 104,
         probes: 94,
     };
-    let bytes = rows_frame(b"abc", 4, totals, &[MARKER]);
+    let bytes = rows_frame(b"abc", 4, filled, &[MARKER]);
     let mut expected = vec![1, 1, 0, 0, 19, 0, 0, 0];
     for number in [4_u64, 4, 104, 94, 1_000, 2_000] {
         expected.extend_from_slice(&number.to_le_bytes());
@@ -126,7 +131,7 @@ fn a_frame_is_these_bytes() {
 
     let (frame, length) = frame(&bytes).expect("it is whole");
     assert_eq!(length, bytes.len());
-    assert_eq!((frame.header.totals, frame.markers), (totals, vec![MARKER]));
+    assert_eq!((frame.header.filled, frame.markers), (filled, vec![MARKER]));
     assert_eq!(frame.body, block(b"abc"));
 }
 
@@ -149,7 +154,7 @@ fn a_whole_segment_is_read_whole() {
     assert_eq!(contents.header, Some(header()));
     assert_eq!(contents.size, Totals { rows: 6, probes: 6 });
     assert_eq!(
-        contents.totals,
+        contents.accounts.filled,
         Totals {
             rows: 106,
             probes: 96

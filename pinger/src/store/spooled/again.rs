@@ -21,7 +21,7 @@ use crate::config::{StoreChoice, StoreOptions};
 use crate::mistake::grouped;
 use crate::spool::again::Again;
 use crate::spool::look::{Refused, look};
-use crate::spool::{Disk, DiskError, Identity, Table};
+use crate::spool::{Disk, DiskError, Identity, Question, Table};
 
 /// Seconds that clocks of two hosts may differ.
 const CLOCKS_APART: u64 = 60;
@@ -231,7 +231,9 @@ impl<'a> Target<'a> {
     /// Has the rows in the store, once.
     async fn land(&self, again: &Again) -> Result<(), Trouble> {
         // An earlier retry may have come so far; the server may have forgotten its token since.
-        if again.days > 0 && self.ask(again).await?.0 >= again.days {
+        if let Some(question) = &again.question
+            && self.ask(question).await?.0 >= question.days
+        {
             return Ok(());
         }
         let body = Bytes::from(again.body.clone());
@@ -244,10 +246,10 @@ impl<'a> Target<'a> {
                 Verdict::Refused(words) => Trouble::Kept(words),
                 Verdict::Retry(_) => Trouble::Store(self.connection.error(&error)),
             })?;
-            if again.question.is_none() {
+            let Some(question) = &again.question else {
                 return Ok(());
-            }
-            let (days, uptime_s) = self.ask(again).await?;
+            };
+            let (days, uptime_s) = self.ask(question).await?;
             // A server that ran all the time keeps what it takes: others of a cluster may not have
             // it yet.
             if days > 0 || uptime_s >= age_s(again) + CLOCKS_APART {
@@ -260,11 +262,8 @@ impl<'a> Target<'a> {
     }
 
     /// On how many days the server has rows of a segment, and how many seconds it has run.
-    async fn ask(&self, again: &Again) -> Result<(u64, u64), StoreError> {
-        match &again.question {
-            Some(sql) => self.connection.fetch_one(sql).await,
-            None => Ok((0, 0)),
-        }
+    async fn ask(&self, question: &Question) -> Result<(u64, u64), StoreError> {
+        self.connection.fetch_one(&question.sql).await
     }
 
     /// Has the gap say that nothing is missing any more.

@@ -6,7 +6,7 @@
 use super::super::clickhouse::Connection;
 use super::super::{StoreError, wall_ns};
 use super::sending::{in_time, one_line};
-use crate::spool::{End, Job};
+use crate::spool::{End, Job, Question};
 
 /// Seconds that clocks of two hosts may differ.
 const CLOCKS_APART: u64 = 60;
@@ -27,9 +27,7 @@ pub(super) enum Landed {
 /// A question to the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
-    sql: String,
-    /// Days of which it has rows.
-    days: u64,
+    question: Question,
     /// When the last row of the segment came, wall clock nanoseconds.
     until_ns: i64,
 }
@@ -37,9 +35,8 @@ pub(super) struct Doubt {
 impl Doubt {
     /// The question about a job that was tried before; `None` of one that needs none.
     pub(super) fn of(job: &Job) -> Option<Self> {
-        job.question.as_ref().map(|sql| Self {
-            sql: sql.clone(),
-            days: job.markers.len().max(1) as u64,
+        job.question.as_ref().map(|question| Self {
+            question: question.clone(),
             until_ns: job.until_ns,
         })
     }
@@ -70,9 +67,9 @@ impl Doubt {
     }
 
     async fn fetch(&self, connection: &Connection) -> Result<(Landed, u64), String> {
-        match in_time(connection.fetch_one::<(u64, u64)>(&self.sql)).await? {
+        match in_time(connection.fetch_one::<(u64, u64)>(&self.question.sql)).await? {
             Ok((0, uptime_s)) => Ok((Landed::None, uptime_s)),
-            Ok((days, uptime_s)) if days < self.days => Ok((Landed::Part, uptime_s)),
+            Ok((days, uptime_s)) if days < self.question.days => Ok((Landed::Part, uptime_s)),
             Ok((_, uptime_s)) => Ok((Landed::All, uptime_s)),
             Err(error) if is_forbidden(&error) => Ok((Landed::Unknown, u64::MAX)),
             Err(error) => Err(one_line(&error)),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{SpoolOptions, SpoolPlace};
-use crate::spool::{Disk, Identity, MemoryDisk, Now, Options, Spool, SpoolError};
+use crate::spool::{Disk, Filler, Identity, MemoryDisk, Now, Options, Spool, SpoolError};
 use crate::store::StoreError;
 use crate::store::disk::{Held, Place, RunKey};
 use crate::wire::tally::{Tally, TallyCopy};
@@ -22,7 +22,6 @@ pub(super) struct Line {
     held: Option<Held>,
     /// How far the run is, if it is this one.
     pub(super) tally: Option<Arc<Tally>>,
-    copy: TallyCopy,
     /// Whether the run's tally may be there.
     has_tally: bool,
     /// Whether it is of a run that did not end as it should.
@@ -40,26 +39,33 @@ pub(super) enum Adopted {
 }
 
 impl Line {
-    /// The spool of a run that begins, with its registration in it.
+    /// The spool of a run that begins, with its registration in it, and what fills it.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub(super) fn create(setup: &mut Setup<'_>, now: Now) -> Result<Self, StoreError> {
+    pub(super) fn create(
+        setup: &mut Setup<'_>,
+        now: Now,
+    ) -> Result<(Self, Filler<Place>), StoreError> {
         let fail = |words: String| StoreError::Spool {
             path: setup.data_dir.to_owned(),
             words,
         };
-        let (place, held) = match setup.options.place {
-            SpoolPlace::Memory => (Place::Memory(MemoryDisk::new()), None),
+        let (place, same, held) = match setup.options.place {
+            SpoolPlace::Memory => {
+                let memory = MemoryDisk::new();
+                (Place::Memory(memory.same()), Place::Memory(memory), None)
+            }
             SpoolPlace::Disk => {
                 let held = Held::create(setup.data_dir, setup.key)
                     .map_err(|error| fail(error.to_string()))?;
-                let folder = held.disk().map_err(|error| fail(error.to_string()))?;
-                (Place::Folder(folder), Some(held))
+                let folder = || held.disk().map_err(|error| fail(error.to_string()));
+                let (place, same) = (Place::Folder(folder()?), Place::Folder(folder()?));
+                (place, same, Some(held))
             }
         };
         let identity = identity(setup.key, &setup.store);
-        let mut spool = Spool::create(place, identity, limits(&setup.options))
+        let (mut spool, filler) = Spool::create(place, same, identity, limits(&setup.options))
             .map_err(|error| fail(words(&error)))?;
         for (table, block) in setup.registration.drain(..) {
             spool.add(now, table, block);
@@ -68,15 +74,15 @@ impl Line {
         let tally = held
             .as_ref()
             .and_then(|held| Tally::create(source, run, held.path()).ok());
-        Ok(Self {
+        let line = Self {
             key: setup.key,
             spool,
             held,
             tally: tally.map(Arc::new),
-            copy: TallyCopy::default(),
             has_tally: true,
             was_killed: false,
-        })
+        };
+        Ok((line, filler))
     }
 
     /// Takes over a folder that an earlier run left.
@@ -107,7 +113,6 @@ impl Line {
                 spool,
                 held: Some(held),
                 tally: None,
-                copy: TallyCopy::default(),
                 has_tally: true,
                 was_killed,
             }))),
@@ -116,11 +121,10 @@ impl Line {
         }
     }
 
-    /// Notes in the folder how far the run is.
-    pub(super) fn copy_tally(&mut self) {
-        if let (Some(tally), Some(held)) = (&self.tally, &self.held) {
-            self.copy.keep(held.path(), tally.counts());
-        }
+    /// What notes in the folder how far the run is.
+    pub(super) fn tally_copy(&self) -> Option<TallyCopy> {
+        let (tally, held) = (self.tally.as_ref()?, self.held.as_ref()?);
+        Some(TallyCopy::of(Arc::clone(tally), held.path()))
     }
 
     /// Removes the run's tally, once all that it says is on disk.

@@ -1,24 +1,26 @@
 //! The thread that owns the spool: this run's, and those that earlier runs left.
 //!
-//! In: chunks of rows, and how inserts ended. Out: files, jobs for the sending threads, counts and
-//! notices. What is written down, sent, dropped and when is decided by the spool
-//! ([`crate::spool`]); this thread gives it time, a disk, and hands.
+//! In: what the filling thread has written, and how inserts ended. Out: files, jobs for the
+//! sending threads, counts and notices. What is sent, dropped and when is decided by the spool
+//! ([`crate::spool`]); this thread gives it time, a disk, and hands. It may wait for the disk as
+//! long as it takes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
 use tokio::sync::watch;
 
+use super::filling::News;
 use super::line::{Adopted, Line};
 use super::sending::{Done, Task};
 use super::voice::Voice;
-use super::{CLOSED, Closing, Counters, LATE, Message, held};
+use super::{Closing, Counters, LATE, held};
 use crate::config::SpoolOptions;
-use crate::rows::RowChunk;
-use crate::spool::{Chunk, End, GapReason, Loss, Now, TICK_NS, Table, Totals};
+use crate::spool::{Allowance, End, GapReason, Loss, Now, Report, TICK_NS, Table, Totals};
 use crate::store::disk;
 use crate::store::wall_ns;
 use crate::wire::clock;
@@ -44,7 +46,12 @@ pub(super) struct Spooler {
     pub(super) data_dir: PathBuf,
     /// Which store this is.
     pub(super) store: String,
-    pub(super) rows: Receiver<Message>,
+    /// How often it is looked for what others left.
+    pub(super) look: Duration,
+    /// The filling thread, which ends when `allow` is gone.
+    pub(super) filling: Option<JoinHandle<Option<Report>>>,
+    pub(super) news: Receiver<News>,
+    pub(super) allow: Option<Sender<Allowance>>,
     pub(super) jobs: Sender<Task>,
     pub(super) ends: Receiver<Done>,
     pub(super) counters: Arc<Counters>,
@@ -61,6 +68,10 @@ pub(super) struct State {
     /// Whose turn it is to give one out; zero is this run's own spool.
     turn: usize,
     ticked_ns: u64,
+    /// When it was last looked for what others left.
+    looked: Option<Instant>,
+    /// What the filling thread was allowed last.
+    allowed: Option<Allowance>,
     /// Rows that the own spool has dropped, as far as they are counted.
     dropped: u64,
     /// Rows that the own spool was told are lost: they are counted already.
@@ -82,18 +93,17 @@ pub(super) fn now() -> Now {
 impl Spooler {
     /// Works until told to close and done, or out of time.
     pub(super) fn run(mut self) {
-        self.adopt();
         loop {
-            let rows = match self.state.closing {
-                Some(_) => never(),
-                None => self.rows.clone(),
-            };
             select! {
-                recv(rows) -> message => match message {
-                    Ok(Message::Chunk(chunk)) => self.put(&chunk),
-                    Ok(Message::Close(closing)) => self.begin_end(closing),
-                    // Its other end is gone without a word.
-                    Err(_) => self.begin_end(Closing { deadline: Instant::now(), end: None }),
+                recv(self.news) -> news => match news {
+                    Ok(news) => self.take(news),
+                    // It is gone without a word.
+                    Err(_) => {
+                        self.news = never();
+                        if self.state.closing.is_none() {
+                            self.begin_end(Closing { deadline: Instant::now(), end: None });
+                        }
+                    }
                 },
                 recv(self.ends) -> done => if let Ok(done) = done {
                     self.done(done);
@@ -104,6 +114,7 @@ impl Spooler {
                 self.done(done);
             }
             self.tick();
+            self.answer();
             self.hand_out();
             self.publish();
             if self.is_over() {
@@ -112,7 +123,7 @@ impl Spooler {
         }
     }
 
-    /// Takes over what earlier runs left.
+    /// Takes over what earlier runs left. Folders of living pingers are theirs.
     fn adopt(&mut self) {
         let left = match disk::take_left(&self.data_dir) {
             Ok(left) => left,
@@ -121,6 +132,7 @@ impl Spooler {
         for (path, error) in left.broken {
             self.voice.cannot_adopt(&path, &error.to_string());
         }
+        let before = self.left.len();
         for (key, held) in left.ours {
             let path = held.path().to_owned();
             match Line::adopt(key, held, &self.options, &self.store, now()) {
@@ -135,32 +147,51 @@ impl Spooler {
                 Err(words) => self.voice.cannot_adopt(&path, &words),
             }
         }
-        let rows = self
-            .left
-            .iter()
-            .map(|line| line.spool.counts().spooled)
-            .sum();
-        self.voice.adopted(rows, self.left.len(), &self.data_dir);
+        let new = &self.left[before..];
+        let rows = new.iter().map(|line| line.spool.counts().spooled).sum();
+        self.voice.adopted(rows, new.len(), &self.data_dir);
     }
 
-    fn put(&mut self, chunk: &RowChunk) {
-        let rows = chunk.rows.len() as u64;
-        self.tell_missed();
-        let chunk = Chunk::of(chunk);
-        self.make_way(&chunk);
-        self.own.spool.put(now(), chunk);
-        self.counters.queued.fetch_sub(rows, Ordering::AcqRel);
+    /// Looks for what others left, if it is time; at the end of a run it is the next one's.
+    fn look(&mut self) {
+        let is_soon = |looked: Instant| looked.elapsed() < self.look;
+        if self.state.closing.is_none() && !self.state.looked.is_some_and(is_soon) {
+            self.state.looked = Some(Instant::now());
+            self.adopt();
+        }
     }
 
-    /// What earlier runs left is older than anything of this one, and goes first.
-    fn make_way(&mut self, chunk: &Chunk) {
-        while self.own.spool.lacks_room(now(), chunk) {
+    /// Takes what the filling thread has done.
+    fn take(&mut self, news: News) {
+        if let Some(report) = news.report {
+            self.own.spool.take(now(), report);
+        }
+        if let Some(closing) = news.closing {
+            self.begin_end(closing);
+        }
+    }
+
+    /// Makes room for chunks, and says how much there is. What earlier runs left is older than
+    /// anything of this one, and goes first.
+    fn answer(&mut self) {
+        while self.own.spool.lacks_room(now()) {
+            let wanted = self.own.spool.wanted();
             let mut left = self.left.iter_mut();
-            if !left.any(|line| line.spool.give_way(now(), chunk)) {
-                return;
+            if !left.any(|line| line.spool.give_way(now(), wanted)) {
+                break;
             }
             let bytes = self.left.iter().map(|line| line.spool.counts().bytes);
             self.own.spool.set_bytes_elsewhere(bytes.sum());
+        }
+        self.own.spool.answer(now());
+        let allowance = self.own.spool.allowance();
+        if self.state.allowed == Some(allowance) {
+            return;
+        }
+        // What it has not taken yet is made up for at the next turn.
+        let sent = self.allow.as_ref().map(|allow| allow.try_send(allowance));
+        if sent.is_some_and(|sent| sent.is_ok()) {
+            self.state.allowed = Some(allowance);
         }
     }
 
@@ -179,7 +210,7 @@ impl Spooler {
             return;
         }
         self.state.ticked_ns = now.mono_ns;
-        self.own.copy_tally();
+        self.look();
         self.tell_missed();
         let all: u64 = self.lines().map(|line| line.spool.counts().bytes).sum();
         for line in std::iter::once(&mut self.own).chain(&mut self.left) {
@@ -355,12 +386,13 @@ impl Spooler {
     }
 
     fn finish(mut self) {
-        self.publish();
-        for message in self.rows.try_iter() {
-            if let Message::Chunk(chunk) = message {
-                self.counters.drop_rows(chunk.rows.len() as u64, CLOSED);
-            }
+        self.allow = None;
+        let report = self.filling.take().map(JoinHandle::join);
+        // One that panicked has told nothing.
+        if let Some(Ok(Some(report))) = report {
+            self.own.spool.take(now(), report);
         }
+        self.publish();
         self.clear_left();
         let left: u64 = self
             .left

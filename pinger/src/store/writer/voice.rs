@@ -1,7 +1,8 @@
 //! What the writer tells the user: each trouble once, and once its end.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -31,6 +32,8 @@ pub(super) struct Voice {
     told_at: Option<Instant>,
     /// Whether there was something of earlier runs to be sent.
     has_left: bool,
+    /// Folders that were told to stay as they are; they are found again and again.
+    strange: BTreeSet<PathBuf>,
 }
 
 impl Voice {
@@ -43,6 +46,7 @@ impl Voice {
             told: is_away.then(|| AWAY.to_owned()).into_iter().collect(),
             told_at: None,
             has_left: false,
+            strange: BTreeSet::new(),
         }
     }
 
@@ -83,12 +87,12 @@ impl Voice {
         match notice {
             Notice::Disk(words) => {
                 self.tell(format!(
-                    "results cannot be written down and wait in memory: {words}"
+                    "the spool's disk fails, what it does not take waits in memory: {words}"
                 ));
                 None
             }
             Notice::DiskAgain => {
-                self.tell("results are written down again".to_owned());
+                self.tell("the spool's disk works again".to_owned());
                 None
             }
             Notice::Lost(reason, words) => {
@@ -144,30 +148,40 @@ impl Voice {
         }
     }
 
+    /// Says something of a folder, unless something was said of it before.
+    fn tell_of(&mut self, path: &Path, notice: String) {
+        if self.strange.insert(path.to_owned()) {
+            self.tell(notice);
+        }
+    }
+
     /// A folder is for another store.
-    pub(super) fn foreign(&self, path: &Path, store: &str) {
-        self.tell(format!(
+    pub(super) fn foreign(&mut self, path: &Path, store: &str) {
+        let notice = format!(
             "{} holds results for another store ({store}); they stay until a run that writes \
              there sends them",
             path.display()
-        ));
+        );
+        self.tell_of(path, notice);
     }
 
     /// A folder cannot be taken over.
-    pub(super) fn cannot_adopt(&self, path: &Path, words: &str) {
-        self.tell(format!(
-            "results of an earlier run wait in {}, which cannot be read: {words}; the next run \
-             tries again",
+    pub(super) fn cannot_adopt(&mut self, path: &Path, words: &str) {
+        let notice = format!(
+            "results of an earlier run wait in {}, which cannot be read: {words}; it is tried \
+             again each minute",
             path.display()
-        ));
+        );
+        self.tell_of(path, notice);
     }
 
     /// The folder of all folders cannot be listed.
-    pub(super) fn cannot_list(&self, data_dir: &Path, error: &impl Display) {
-        self.tell(format!(
-            "cannot look for results of earlier runs in {}: {error}; the next run tries again",
+    pub(super) fn cannot_list(&mut self, data_dir: &Path, error: &impl Display) {
+        let notice = format!(
+            "cannot look for results of earlier runs in {}: {error}; it is tried again each minute",
             data_dir.display()
-        ));
+        );
+        self.tell_of(data_dir, notice);
     }
 
     /// The run ends while rows wait.

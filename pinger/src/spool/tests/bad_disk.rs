@@ -1,18 +1,30 @@
-//! A disk that runs short of room, as one that other programs fill does.
+//! A disk that runs short of room, as one that other programs fill does, or that does not sync.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use super::*;
 
-/// Memory that says how much room it has.
+/// Memory that says how much room it has, and does not sync a file.
 #[derive(Debug)]
-struct Short {
+struct Bad {
     files: MemoryDisk,
     room_bytes: Rc<Cell<u64>>,
+    /// A file that cannot be synced.
+    unsafe_name: Rc<Cell<&'static str>>,
 }
 
-impl Disk for Short {
+impl Bad {
+    fn new(files: MemoryDisk) -> Self {
+        Self {
+            files,
+            room_bytes: Rc::new(Cell::new(0)),
+            unsafe_name: Rc::default(),
+        }
+    }
+}
+
+impl Disk for Bad {
     fn list(&mut self) -> Result<Vec<Entry>, DiskError> {
         self.files.list()
     }
@@ -34,6 +46,12 @@ impl Disk for Short {
     }
 
     fn sync(&mut self, name: &str) -> Result<(), DiskError> {
+        if name == self.unsafe_name.get() {
+            return Err(DiskError {
+                is_full: false,
+                words: "input/output error".to_owned(),
+            });
+        }
         self.files.sync(name)
     }
 
@@ -56,23 +74,35 @@ impl Disk for Short {
 
 #[test]
 fn a_short_disk_is_waited_for_and_looked_at_again() {
-    let room_bytes = Rc::new(Cell::new(0));
-    let disk = Short {
-        files: MemoryDisk::new(),
+    let disk = Bad::new(MemoryDisk::new());
+    let room_bytes = Rc::clone(&disk.room_bytes);
+    let same = Bad {
         room_bytes: Rc::clone(&room_bytes),
+        ..Bad::new(disk.files.same())
     };
-    let mut spool = Spool::create(disk, identity(), options()).expect("it has room for that");
+    let mut spool = Pair::new(disk, same, options());
     spool.tick(at(1));
-    let first = chunk(at(1), 5, 100);
-    assert!(spool.lacks_room(at(1), &first));
-    spool.put(at(1), first);
+    spool.put(at(1), chunk(at(1), 5, 100));
     assert_eq!((spool.unwritten(), spool.counts().dropped), (5, 0));
 
     // Somebody makes room: it is seen with the next chunk, whenever the disk was looked at last.
     room_bytes.set(1 << 20);
-    let second = chunk(at(1), 7, 100);
-    assert!(!spool.lacks_room(at(1), &second));
-    spool.put(at(1), second);
+    spool.put(at(1), chunk(at(1), 7, 100));
     assert_eq!((spool.unwritten(), spool.counts().dropped), (0, 0));
     assert_eq!(spool.audit(), 12);
+}
+
+#[test]
+fn a_run_is_closed_when_all_that_it_left_is_safe() {
+    let mut killed = spool(options());
+    killed.put(at(1), chunk(at(1), 5, 100));
+    let disk = Bad::new(killed.disk_mut().copy());
+    let unsafe_name = Rc::clone(&disk.unsafe_name);
+    unsafe_name.set("00000001.open");
+    let mut adopted = Spool::adopt(disk, identity(), options(), None, at(2)).expect("it is ours");
+    assert!(!adopted.is_closed());
+    unsafe_name.set("");
+    adopted.tick(at(3));
+    assert!(adopted.is_closed());
+    assert_eq!(adopted.counts().spooled, 5);
 }
