@@ -20,7 +20,7 @@ pub struct Again {
     pub range_ns: (i64, i64),
     /// Blocks in ClickHouse's compressed Native format.
     pub body: Vec<u8>,
-    /// Whether its rows are there; `None` where rows may come twice.
+    /// What tells whether the server has them; `None` where rows may come twice.
     pub question: Option<Question>,
     identity: Identity,
     number: u64,

@@ -261,6 +261,7 @@ impl Writer {
             allowances,
             news: tell,
             counters: Arc::clone(&writer.sender.counters),
+            copy: own.tally_copy(),
             state: filling::State::default(),
         };
         let spooler = Spooler {

@@ -22,7 +22,6 @@ pub(super) struct Line {
     held: Option<Held>,
     /// How far the run is, if it is this one.
     pub(super) tally: Option<Arc<Tally>>,
-    copy: TallyCopy,
     /// Whether the run's tally may be there.
     has_tally: bool,
     /// Whether it is of a run that did not end as it should.
@@ -80,7 +79,6 @@ impl Line {
             spool,
             held,
             tally: tally.map(Arc::new),
-            copy: TallyCopy::default(),
             has_tally: true,
             was_killed: false,
         };
@@ -115,7 +113,6 @@ impl Line {
                 spool,
                 held: Some(held),
                 tally: None,
-                copy: TallyCopy::default(),
                 has_tally: true,
                 was_killed,
             }))),
@@ -124,11 +121,10 @@ impl Line {
         }
     }
 
-    /// Notes in the folder how far the run is.
-    pub(super) fn copy_tally(&mut self) {
-        if let (Some(tally), Some(held)) = (&self.tally, &self.held) {
-            self.copy.keep(held.path(), tally.counts());
-        }
+    /// What notes in the folder how far the run is.
+    pub(super) fn tally_copy(&self) -> Option<TallyCopy> {
+        let (tally, held) = (self.tally.as_ref()?, self.held.as_ref()?);
+        Some(TallyCopy::of(Arc::clone(tally), held.path()))
     }
 
     /// Removes the run's tally, once all that it says is on disk.

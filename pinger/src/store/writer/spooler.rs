@@ -210,7 +210,6 @@ impl Spooler {
             return;
         }
         self.state.ticked_ns = now.mono_ns;
-        self.own.copy_tally();
         self.look();
         self.tell_missed();
         let all: u64 = self.lines().map(|line| line.spool.counts().bytes).sum();

@@ -7,9 +7,10 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::Tallied;
+use super::{Tallied, Tally};
 use crate::native::checksum;
 
 /// What a copy begins with, which also names its form.
@@ -20,8 +21,10 @@ const NUMBERS: usize = 5;
 const LEN: usize = NUMBERS * 8 + 16;
 
 /// The copy of a running run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TallyCopy {
+    tally: Arc<Tally>,
+    path: PathBuf,
     file: Option<File>,
     last: Tallied,
 }
@@ -30,21 +33,32 @@ impl TallyCopy {
     /// The name of its file in the run's folder.
     pub const NAME: &str = "tally";
 
-    /// Writes the counts to the folder, if they are news. May wait for the disk.
-    pub fn keep(&mut self, folder: &Path, counts: Tallied) {
+    /// The copy of a tally in that folder, where there is none yet.
+    pub fn of(tally: Arc<Tally>, folder: &Path) -> Self {
+        Self {
+            tally,
+            path: folder.join(Self::NAME),
+            file: None,
+            last: Tallied::default(),
+        }
+    }
+
+    /// Writes the counts down, if they are news. May wait for the disk.
+    pub fn keep(&mut self) {
+        let counts = self.tally.counts();
         // What fails now is done the next time; a disk that fails is told by those who write rows.
-        if counts != self.last && self.write(folder, counts).is_ok() {
+        if counts != self.last && self.write(counts).is_ok() {
             self.last = counts;
         }
     }
 
-    fn write(&mut self, folder: &Path, counts: Tallied) -> io::Result<()> {
+    fn write(&mut self, counts: Tallied) -> io::Result<()> {
         let file = match &self.file {
             Some(file) => file,
             None => {
                 let mut options = File::options();
                 options.write(true).create(true).truncate(true).mode(0o600);
-                self.file.insert(options.open(folder.join(Self::NAME))?)
+                self.file.insert(options.open(&self.path)?)
             }
         };
         file.write_all_at(&emit(counts), 0)
@@ -97,6 +111,7 @@ fn parse(bytes: &[u8; LEN]) -> Option<Tallied> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Mapping;
     use super::*;
 
     const COUNTS: Tallied = Tallied {
@@ -127,13 +142,17 @@ mod tests {
     fn the_last_counts_are_kept() {
         let folder = std::env::temp_dir().join(format!("pinger-copy-{}", std::process::id()));
         assert_eq!(TallyCopy::read(&folder), None);
-        let mut copy = TallyCopy::default();
-        copy.keep(&folder, COUNTS);
+        let page = Mapping::anonymous(super::super::LEN).unwrap();
+        let tally = Arc::new(Tally { page, _file: None });
+        let mut copy = TallyCopy::of(Arc::clone(&tally), &folder);
+        tally.rows(COUNTS.rows, COUNTS.ended, COUNTS.last_ns);
+        copy.keep();
         assert_eq!(TallyCopy::read(&folder), None, "there is no such folder");
         std::fs::create_dir(&folder).unwrap();
         for sent in [1, 2, 2] {
+            tally.sent(sent);
+            copy.keep();
             let counts = Tallied { sent, ..COUNTS };
-            copy.keep(&folder, counts);
             assert_eq!(TallyCopy::read(&folder), Some(counts));
         }
         std::fs::write(folder.join(TallyCopy::NAME), &emit(COUNTS)[..LEN - 1]).unwrap();
