@@ -17,16 +17,6 @@ fn refused() -> Pair<MemoryDisk> {
     spool
 }
 
-/// All files with their content.
-fn files(disk: &mut MemoryDisk) -> Vec<(String, Vec<u8>)> {
-    let entries = disk.list().expect("memory does not fail").into_iter();
-    let read = |entry: Entry| {
-        let bytes = disk.read(&entry.name, 0, u64::MAX);
-        (entry.name, bytes.expect("memory does not fail"))
-    };
-    entries.map(read).collect()
-}
-
 #[test]
 fn what_waits_and_what_was_refused_is_seen_and_stays() {
     let mut spool = refused();
