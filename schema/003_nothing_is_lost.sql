@@ -777,8 +777,8 @@ FROM
 ) AS h
 COMMENT 'How many replies took how long, per source, destination and step of a range, to be added up; with from and until';
 
--- Not made of the two above, though it is the same: a view of a view costs ClickHouse 30 ms more to
--- analyse, and this one is asked by dashboards again and again.
+-- Not made of the two above, though it says the same: ClickHouse analyses a view of a view again at
+-- each level, which took longer than the answer to what dashboards ask every few seconds.
 CREATE OR REPLACE VIEW loss_and_rtt AS
 WITH
     dateDiff('second', {from:DateTime('UTC')}, {until:DateTime('UTC')}) AS seconds,
