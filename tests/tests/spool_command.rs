@@ -15,14 +15,15 @@ use pinger::store::Store;
 use serde_json::Value;
 use store_kit::{Home, PATIENCE, SOURCE, Server, Wire, await_that, chunk, open, required, wall_ns};
 
-/// Rows, distinct rows, what the rollups of both steps say, and what gaps say is missing.
+/// Rows, distinct rows, what the rollups by minute, hour and run say, and what gaps say is missing.
 const SUMS: &str = "SELECT (SELECT (count(), uniqExact(run, destination, sequence)) FROM results), \
      (SELECT sum(reply) FROM results_minute), (SELECT sum(reply) FROM results_hour), \
+     (SELECT sum(reply) FROM results_run), \
      (SELECT (sum(probes), sum(rows), count()) FROM gaps) FORMAT TSV";
 
 /// The answer when all rows are there, and `gaps` gaps tell of nothing.
 fn whole(rows: u64, gaps: u64) -> String {
-    format!("({rows},{rows})\t{rows}\t{rows}\t(0,0,{gaps})\n")
+    format!("({rows},{rows})\t{rows}\t{rows}\t{rows}\t(0,0,{gaps})\n")
 }
 
 /// A rule that some rows break, and its end.
