@@ -4,7 +4,7 @@
 //! deleted. Whoever finds both after a crash takes the second step again, and the gaps are not
 //! sent before it is done.
 
-use super::disk::{Disk, DiskError};
+use super::disk::{Disk, DiskError, Entry};
 use super::files::{self, State};
 use super::gap::{Gap, GapReason, Loss};
 use super::segment::{Fate, Marker, Table, Totals};
@@ -372,21 +372,30 @@ impl<D: Disk> Spool<D> {
         self.disk.append(&reason, text.as_bytes())?;
         self.disk
             .rename(&name, &files::name(number, State::Aside))?;
-        self.trim_aside()
+        self.trim_aside(ASIDE_BYTES_MAX)
     }
 
     /// Deletes the oldest of what was refused until the rest is small enough.
-    fn trim_aside(&mut self) -> Result<(), DiskError> {
-        let mut aside = self.disk.list()?;
-        aside.retain(|file| matches!(files::parse(&file.name), Some((_, State::Aside))));
-        aside.sort_by(|one, two| one.name.cmp(&two.name));
-        let mut bytes: u64 = aside.iter().map(|file| file.bytes).sum();
-        for file in aside {
-            if bytes <= ASIDE_BYTES_MAX {
+    pub(super) fn trim_aside(&mut self, bytes_max: u64) -> Result<(), DiskError> {
+        let all = self.disk.list()?;
+        let aside = |file: &Entry| match files::parse(&file.name) {
+            Some((number, State::Aside)) => Some((number, file.bytes)),
+            _ => None,
+        };
+        let mut numbers: Vec<(u64, u64)> = all.iter().filter_map(aside).collect();
+        numbers.sort_unstable();
+        let mut bytes: u64 = numbers.iter().map(|(_, bytes)| bytes).sum();
+        for (number, size) in numbers {
+            if bytes <= bytes_max {
                 break;
             }
-            bytes -= file.bytes;
-            self.disk.remove(&file.name)?;
+            bytes -= size;
+            self.disk.remove(&files::name(number, State::Aside))?;
+            // A crash may have come between the two.
+            let reason = files::reason_name(number);
+            if all.iter().any(|file| file.name == reason) {
+                self.disk.remove(&reason)?;
+            }
         }
         Ok(())
     }

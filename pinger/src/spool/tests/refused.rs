@@ -64,6 +64,20 @@ fn what_waits_and_what_was_refused_is_seen_and_stays() {
 }
 
 #[test]
+fn what_was_refused_goes_with_its_reason_when_it_is_too_much() {
+    let mut spool = refused();
+    spool.trim_aside(u64::MAX).expect("memory does not fail");
+    let found = look(spool.disk_mut()).expect("memory does not fail");
+    assert_eq!(found.refused.len(), 1);
+    spool.trim_aside(0).expect("memory does not fail");
+    let left = spool.disk_mut().list().expect("memory does not fail");
+    assert!(
+        left.iter().all(|file| !file.name.starts_with("refused/")),
+        "{left:?}"
+    );
+}
+
+#[test]
 fn a_refused_segment_is_sent_again_as_it_was() {
     let mut spool = refused();
     let bytes = spool.disk_mut().read("refused/00000001.seg", 0, u64::MAX);
