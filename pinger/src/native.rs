@@ -7,7 +7,6 @@
 use std::net::Ipv6Addr;
 
 use crate::rows::ResultRow;
-use crate::spool::Gap;
 
 /// Rows as bytes; given away whole, so never cloned.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,8 +31,6 @@ const OUTCOME: &str = "Enum8('reply' = 1, 'error' = 2, 'lost' = 3, 'send_failed'
                        'late' = 5, 'duplicate' = 6)";
 const ANSWER: &str = "Enum8('none' = 0, 'echo' = 1, 'datagram' = 2, 'syn_ack' = 3, \
                       'reset' = 4, 'icmp_error' = 5)";
-const REASON: &str = "Enum8('crash' = 1, 'spool_full' = 2, 'too_old' = 3, 'refused' = 4, \
-                      'queue_full' = 5, 'corrupt' = 6, 'interrupted' = 7)";
 /// Nanoseconds since 1970.
 pub const TIME: &str = "DateTime64(9, 'UTC')";
 
@@ -65,11 +62,6 @@ pub const RESULT_COLUMNS: &[&str] = &[
     "hop_limit_changed",
 ];
 
-/// Columns of `gaps`, in the order in which [`gaps`] writes them; `updated` is the server's.
-pub const GAP_COLUMNS: &[&str] = &[
-    "source", "run", "from", "until", "probes", "rows", "reason", "detail",
-];
-
 /// Results as one block of the table `incoming`.
 pub fn results(rows: &[ResultRow]) -> Block {
     let mut to = Columns::new(RESULT_COLUMNS, rows);
@@ -97,20 +89,6 @@ pub fn results(rows: &[ResultRow]) -> Block {
     to.nullable("UInt16", |row| row.mismatch_at);
     to.column("UInt64", |row| row.jitter);
     to.column("Bool", |row| row.hop_limit_changed);
-    to.finish()
-}
-
-/// Gaps as one block of the table `gaps`.
-pub fn gaps(rows: &[Gap]) -> Block {
-    let mut to = Columns::new(GAP_COLUMNS, rows);
-    to.column("UInt32", |gap| gap.source);
-    to.column("UInt64", |gap| gap.run);
-    to.column(TIME, |gap| gap.from_ns);
-    to.nullable(TIME, |gap| gap.until_ns);
-    to.nullable("UInt64", |gap| gap.probes);
-    to.nullable("UInt64", |gap| gap.rows);
-    to.column(REASON, |gap| gap.reason as i8);
-    to.strings(|gap| gap.detail.as_bytes());
     to.finish()
 }
 
@@ -268,4 +246,4 @@ pub(crate) fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_SIZE] {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

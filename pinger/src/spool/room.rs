@@ -10,7 +10,6 @@ use super::gap::{Gap, GapReason, Loss};
 use super::segment::{Fate, Marker, Table, Totals};
 use super::whole::small_segment;
 use super::{DropPolicy, Notice, Now, Segment, Spool};
-use crate::native;
 
 /// When the spool is full, at least this part of what it holds is freed at once: few gaps tell of
 /// it.
@@ -248,7 +247,7 @@ impl<D: Disk> Spool<D> {
         let gaps = losses.map(|loss| self.gap(loss)).chain(crash.clone());
         let gaps: Vec<Gap> = gaps.collect();
         let markers: Vec<Marker> = gaps.iter().take(1).map(Gap::marker).collect();
-        let block = native::gaps(&gaps);
+        let block = Gap::block(&gaps);
         let number = self.numbers.take();
         let mut header = self.header(number, Table::Gaps);
         // What `fates` speak of was accounted for when it was on disk.

@@ -10,7 +10,7 @@ use super::{RunInfo, mapped, wall_ns};
 use crate::config::Source;
 use crate::destination::{Destination, From};
 use crate::native::{self, Block, Columns, TIME};
-use crate::spool::Table;
+use crate::spool::{Gap, Table};
 use crate::stats::{Counts, RowCounts};
 
 const SOURCE_COLUMNS: &[&str] = &[
@@ -75,7 +75,7 @@ pub(super) fn statement(table: Table, is_once_more: bool) -> String {
         Table::Sources => SOURCE_COLUMNS,
         Table::Destinations => DESTINATION_COLUMNS,
         Table::Runs => RUN_COLUMNS,
-        Table::Gaps => native::GAP_COLUMNS,
+        Table::Gaps => Gap::COLUMNS,
     };
     // Quoted, because a column may be called `from`.
     format!(
