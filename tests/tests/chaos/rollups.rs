@@ -24,6 +24,15 @@ const HISTOGRAMS: [(&str, &str, &str); 2] = [
     ("rtt_hour", "hour", "toStartOfHour(time_due)"),
 ];
 
+/// What is counted by run, traces included.
+const RUNS: &str = "run, source";
+const RAW_RUN: &str = "min(time_due) AS a, max(time_due) AS b, countIf(outcome = 'reply') AS c, \
+    countIf(outcome = 'error') AS d, countIf(outcome = 'lost') AS e, \
+    countIf(outcome = 'send_failed') AS f, countIf(outcome = 'late') AS g, \
+    countIf(outcome = 'duplicate') AS h";
+const ROLLED_RUN: &str = "min(first) AS a, max(last) AS b, sum(reply) AS c, sum(error) AS d, \
+    sum(lost) AS e, sum(send_failed) AS f, sum(late) AS g, sum(duplicate) AS h";
+
 /// Tables that differ from the raw rows, and how.
 pub(crate) fn complaints(place: &Place) -> Vec<String> {
     match place.sql(&query()) {
@@ -37,11 +46,16 @@ pub(crate) fn complaints(place: &Place) -> Vec<String> {
 }
 
 fn query() -> String {
-    let counts = COUNTS.map(|(table, time, raw)| differing([table, time, raw, "", RAW, ROLLED]));
-    let histograms = HISTOGRAMS.map(|(table, time, raw)| {
-        let only = "AND outcome = 'reply' AND rtt IS NOT NULL";
-        differing([table, time, raw, only, "count() AS a", "sum(count) AS a"])
+    let counts = COUNTS.map(|(table, time, raw)| {
+        let only = "WHERE hops = 0";
+        differing([table, &spans(raw), &spans(time), only, RAW, ROLLED])
     });
+    let histograms = HISTOGRAMS.map(|(table, time, raw)| {
+        let only = "WHERE hops = 0 AND outcome = 'reply' AND rtt IS NOT NULL";
+        let (raw, time) = (spans(raw), spans(time));
+        differing([table, &raw, &time, only, "count() AS a", "sum(count) AS a"])
+    });
+    let runs = differing(["results_run", RUNS, RUNS, "", RAW_RUN, ROLLED_RUN]);
     let misses = "SELECT 'misses', toUInt64(abs(toInt64((SELECT count() FROM misses)) \
         - toInt64((SELECT count() FROM results \
             WHERE hops = 0 AND outcome IN ('error', 'lost', 'send_failed')))))"
@@ -49,19 +63,22 @@ fn query() -> String {
     let parts: Vec<String> = counts
         .into_iter()
         .chain(histograms)
-        .chain([misses])
+        .chain([runs, misses])
         .collect();
     parts.join("\nUNION ALL ")
 }
 
+/// The groups of a table by time.
+fn spans(time: &str) -> String {
+    format!("{time} AS t, source, destination")
+}
+
 /// How many groups are in only one of both, or not the same in both.
-fn differing([table, time, raw_time, only, raw, rolled]: [&str; 6]) -> String {
+fn differing([table, raw_group, group, only, raw, rolled]: [&str; 6]) -> String {
     format!(
         "SELECT '{table}', count() FROM (SELECT count() AS copies FROM (SELECT tuple(*) AS told FROM (\
-         SELECT {raw_time} AS t, source, destination, {raw} FROM results WHERE hops = 0 {only} \
-         GROUP BY t, source, destination \
+         SELECT {raw_group}, {raw} FROM results {only} GROUP BY ALL \
          UNION ALL \
-         SELECT {time} AS t, source, destination, {rolled} FROM {table} \
-         GROUP BY t, source, destination)) GROUP BY told) WHERE copies != 2"
+         SELECT {group}, {rolled} FROM {table} GROUP BY ALL)) GROUP BY told) WHERE copies != 2"
     )
 }
