@@ -45,7 +45,10 @@ impl Plan {
     /// When the data directory cannot be written or mended.
     pub(super) fn command(&self, lock: &DirLock) -> Result<Command, StoreError> {
         let files = self.prepare()?;
-        Definitions::of(&self.data_dir).restore()?;
+        let definitions = Definitions::of(&self.data_dir);
+        definitions.restore()?;
+        // Against changes by hand. On a disk that is full already, those kept earlier stay.
+        let _ = definitions.keep();
         mend::free_burnt_tokens(&files.data)?;
         let log = open_log(&files.log)?;
         // Not our path: an upgrade may have replaced the file while we run.
