@@ -151,6 +151,8 @@ struct Segment {
     is_out: bool,
     /// Since when an insert of it may have reached the server, wall clock nanoseconds.
     doubt_ns: Option<i64>,
+    /// The server has answered each try since then.
+    is_answered: bool,
     /// A gap on disk tells what of it is damaged.
     is_damage_told: bool,
     /// Its name of this state is safe from a power failure.

@@ -210,7 +210,7 @@ impl<D: Disk> Spool<D> {
         self.accepted += segment.results().rows;
         if state == State::Tried {
             // Sent at some time after its last result.
-            segment.doubt(segment.until_ns);
+            segment.doubt(segment.until_ns, false);
             self.tried.insert(number);
         }
         self.keep(number, segment, accounts);

@@ -356,6 +356,8 @@ impl<D: Disk> Filler<D> {
         self.waiting_bytes -= chunk.block.bytes.len() as u64;
         self.waiting.pop_front();
         self.is_asking = false;
+        // There is room: what was not asked yet need not be.
+        self.report.want = None;
         if is_full {
             self.seal();
         }

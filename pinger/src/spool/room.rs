@@ -352,6 +352,11 @@ impl<D: Disk> Spool<D> {
             if let Some(doomed) = self.doomed.remove(&number) {
                 self.kept_bytes -= doomed.bytes;
                 self.room_until = self.room_until.map(|room| room + doomed.bytes);
+                if doomed.fate == Fate::Aside {
+                    // `pinger spool retry` may take some at the same time; it is done with the
+                    // next one again.
+                    let _ = self.trim_aside(ASIDE_BYTES_MAX);
+                }
             }
         }
     }
@@ -369,9 +374,7 @@ impl<D: Disk> Spool<D> {
         let text = format!("token {token}\n{}\n", self.doomed[&number].words);
         self.disk.create(&reason)?;
         self.disk.append(&reason, text.as_bytes())?;
-        self.disk
-            .rename(&name, &files::name(number, State::Aside))?;
-        self.trim_aside(ASIDE_BYTES_MAX)
+        self.disk.rename(&name, &files::name(number, State::Aside))
     }
 
     /// Deletes the oldest of what was refused until the rest is small enough.

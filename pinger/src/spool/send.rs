@@ -242,12 +242,17 @@ impl<D: Disk> Spool<D> {
             End::Missing => {
                 segment.generation += 1;
                 segment.doubt_ns = Some(job.since_ns);
+                segment.is_answered = false;
                 self.back_off(now, number);
             }
             End::Untried => {}
             End::Retry(_) => self.back_off(now, number),
             End::Doubtful(_) => {
-                segment.doubt(job.since_ns);
+                segment.doubt(job.since_ns, false);
+                self.back_off(now, number);
+            }
+            End::Failed(_) => {
+                segment.doubt(job.since_ns, true);
                 self.back_off(now, number);
             }
             End::Refused(words) => {
@@ -319,13 +324,21 @@ impl<D: Disk> Spool<D> {
 }
 
 impl Segment {
-    /// An insert of it may have reached the server since `since_ns`.
-    pub(super) fn doubt(&mut self, since_ns: i64) {
+    /// An insert of it may have reached the server since `since_ns`; whether it got an answer.
+    ///
+    /// A server that fails all the time takes little from others that would make it forget the
+    /// token, and to send the rows again is what completes them: while it answers, that is not
+    /// asked.
+    pub(super) fn doubt(&mut self, since_ns: i64, is_answered: bool) {
         if self.table.is_replacing() {
             // Twice is harmless there, so nobody needs to ask.
             self.generation += 1;
-        } else {
-            self.doubt_ns = self.doubt_ns.or(Some(since_ns));
+            return;
         }
+        let is_first = self.doubt_ns.is_none();
+        if is_first || (is_answered && self.is_answered) {
+            self.doubt_ns = Some(since_ns);
+        }
+        self.is_answered = is_answered && (is_first || self.is_answered);
     }
 }

@@ -192,6 +192,9 @@ pub enum End {
     Retry(String),
     /// Nobody knows whether the server has the rows.
     Doubtful(String),
+    /// The server answered that it failed: some of its tables may have the rows, and those know
+    /// the token.
+    Failed(String),
     /// The server says that the rows are wrong: this is why.
     Refused(String),
     /// It was not tried.

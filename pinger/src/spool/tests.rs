@@ -481,6 +481,28 @@ fn an_old_doubt_is_asked_about_first() {
 }
 
 #[test]
+fn a_server_that_answers_knows_the_token() {
+    let mut spool = spool(options());
+    sealed(&mut spool, at(1), 5);
+    let failed = || End::Failed("its disk is full".to_owned());
+    for second in (1..80).step_by(10) {
+        let job = spool.next(at(second)).expect("a job");
+        assert!(!job.ask_first, "{second}");
+        spool.done(at(second), job, failed());
+    }
+    // It was silent once: what it answers afterwards says nothing of the token.
+    let job = spool.next(at(81)).expect("a job");
+    assert!(!job.ask_first && job.question.is_some());
+    spool.done(at(81), job, End::Doubtful("it broke".to_owned()));
+    for second in [91, 101] {
+        let job = spool.next(at(second)).expect("a job");
+        assert!(!job.ask_first, "{second}");
+        spool.done(at(second), job, failed());
+    }
+    assert!(spool.next(at(112)).expect("a job").ask_first);
+}
+
+#[test]
 fn the_highest_totals_stay_on_disk() {
     let mut spool = spool(options());
     let soon = |ns| Now {
@@ -546,6 +568,7 @@ proptest! {
                         3 => End::Doubtful(words),
                         4 | 5 => End::Refused(words),
                         6 => End::Untried,
+                        7 => End::Failed(words),
                         _ => End::Written,
                     };
                     spool.done(now, job, end);

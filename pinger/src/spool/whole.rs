@@ -200,6 +200,7 @@ impl Segment {
             closes: false,
             is_out: false,
             doubt_ns: None,
+            is_answered: false,
             is_damage_told: false,
             is_name_safe: false,
             attempts: 0,

@@ -17,6 +17,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::spool::{Disk, DiskError, Entry, MemoryDisk};
 use crate::wire::tally::TallyCopy;
@@ -141,6 +142,22 @@ impl Folder {
         }
     }
 
+    /// How long ago a file was changed; from now on it counts as changed now.
+    ///
+    /// # Errors
+    /// When there is no such file, or it cannot be written.
+    pub(super) fn touch(&self, name: &str) -> Result<Duration, DiskError> {
+        let touch = || -> io::Result<Duration> {
+            let file = File::options().append(true).open(self.path.join(name))?;
+            let changed = file.metadata()?.modified()?;
+            let now = SystemTime::now();
+            file.set_modified(now)?;
+            // Changed in the future, says a clock that was set: who knows.
+            Ok(now.duration_since(changed).unwrap_or(Duration::MAX))
+        };
+        touch().map_err(self.failed("mark", name))
+    }
+
     /// Forgets an open file whose name goes.
     fn close(&mut self, name: &str) {
         self.open.take_if(|(open, _)| open == name);
@@ -149,8 +166,13 @@ impl Folder {
     fn entries(&self, folder: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
         for entry in fs::read_dir(self.path.join(folder))? {
             let entry = entry?;
-            let (name, metadata) = (entry.file_name(), entry.metadata()?);
+            let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
+            let metadata = match entry.metadata() {
+                // Renamed or removed since the folder was read, by the pinger that works there.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                found => found?,
+            };
             if metadata.is_file() && ![LOCK, TallyCopy::NAME].contains(&name) {
                 entries.push(Entry {
                     name: format!("{folder}{name}"),

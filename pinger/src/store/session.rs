@@ -15,6 +15,9 @@ use crate::config::{StoreChoice, StoreOptions};
 /// The longest a guest waits for a pinger that is just starting or ending.
 const GUEST_LIMIT: Duration = Duration::from_secs(15);
 
+/// What the embedded store is called where rows wait for it.
+pub(super) const EMBEDDED: &str = "embedded";
+
 /// How often it looks.
 const GUEST_POLL: Duration = Duration::from_millis(50);
 
@@ -153,7 +156,7 @@ impl Session {
     /// store moves to another port of the embedded engine, or to another user.
     pub(super) fn name(&self) -> String {
         match self.engine {
-            Some(_) => "embedded".to_owned(),
+            Some(_) => EMBEDDED.to_owned(),
             None => self.connection.place(),
         }
     }

@@ -261,10 +261,10 @@ impl Writer {
             allowances,
             news: tell,
             counters: Arc::clone(&writer.sender.counters),
-            copy: own.tally_copy(),
             state: filling::State::default(),
         };
         let spooler = Spooler {
+            copy: own.tally_copy(),
             own,
             left: Vec::new(),
             options: setup.options,
@@ -332,7 +332,7 @@ impl Writer {
         if let Some(spooler) = self.spooler.take() {
             let deadline = Instant::now() + limit;
             self.closing.send_replace(Some(deadline));
-            // Behind a full queue this waits for the spooler. It fails only if that is gone.
+            // Behind a full queue this waits for the filling thread. It fails only if that is gone.
             let _ = self.sender.queue.send(Message::Close(Closing {
                 deadline,
                 end: end.map(Box::new),

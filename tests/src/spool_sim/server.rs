@@ -82,7 +82,10 @@ impl Server {
             return End::Retry("connection refused".to_owned());
         }
         if rng.chance(trouble.error) {
-            return End::Retry("too many parts".to_owned());
+            return match rng.chance(0.5) {
+                true => End::Retry("no connection".to_owned()),
+                false => End::Failed("too many parts".to_owned()),
+            };
         }
         if rng.chance(trouble.breaks) {
             return End::Doubtful("connection reset".to_owned());

@@ -6,10 +6,13 @@
 use super::super::clickhouse::Connection;
 use super::super::{StoreError, wall_ns};
 use super::sending::{in_time, one_line};
-use crate::spool::{End, Job, Question};
+use crate::spool::{DOUBT_FRESH_NS, End, Job, Question};
 
 /// Seconds that clocks of two hosts may differ.
 const CLOCKS_APART: u64 = 60;
+
+/// Seconds in which no server forgets a token because of what others insert.
+const TOKEN_KNOWN_S: u64 = DOUBT_FRESH_NS.unsigned_abs() / 1_000_000_000;
 
 /// How much of a segment a server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +44,16 @@ impl Doubt {
         })
     }
 
-    /// Asks what is there.
+    /// Whether all is there, so that nothing is to be sent again.
+    ///
+    /// A server that was killed in the middle of an insert may have the rows in some tables only.
+    /// While it is back for so short that it knows the token, the others get them by that.
     ///
     /// # Errors
     /// When there is no answer: why, in words.
-    pub(super) async fn ask(&self, connection: &Connection) -> Result<Landed, String> {
-        self.fetch(connection).await.map(|(landed, _)| landed)
+    pub(super) async fn is_settled(&self, connection: &Connection) -> Result<bool, String> {
+        let (landed, uptime_s) = self.fetch(connection).await?;
+        Ok(landed == Landed::All && uptime_s >= TOKEN_KNOWN_S)
     }
 
     /// Asks again after an insert that was acknowledged.
@@ -54,10 +61,15 @@ impl Doubt {
         match self.fetch(connection).await {
             // A server that ran all the time keeps what it takes: others of a cluster may not
             // have it yet, or it was deleted since.
-            Ok((Landed::None, uptime_s)) if uptime_s < self.age_s() + CLOCKS_APART => End::Missing,
+            Ok((Landed::None, uptime_s)) if self.was_down(uptime_s) => End::Missing,
             Ok(_) => End::Written,
             Err(words) => End::Doubtful(words),
         }
+    }
+
+    /// Whether the server was started anew since the first insert.
+    fn was_down(&self, uptime_s: u64) -> bool {
+        uptime_s < self.age_s() + CLOCKS_APART
     }
 
     /// Seconds since the first insert may have been tried.

@@ -15,7 +15,6 @@ use super::{CLOSED, Closing, Counters, Message};
 use crate::rows::RowChunk;
 use crate::spool::{Allowance, Chunk, Filler, Report, TICK_NS};
 use crate::store::disk::Place;
-use crate::wire::tally::TallyCopy;
 
 /// What the spooler should know.
 pub(super) struct News {
@@ -32,8 +31,6 @@ pub(super) struct Filling {
     /// Has room for one; while the spooler has not taken it, the next is gathered.
     pub(super) news: Sender<News>,
     pub(super) counters: Arc<Counters>,
-    /// None of a spool in memory.
-    pub(super) copy: Option<TallyCopy>,
     pub(super) state: State,
 }
 
@@ -80,9 +77,6 @@ impl Filling {
             match self.state.is_ending {
                 true => self.filler.end(now),
                 false => self.filler.tick(now),
-            }
-            if let Some(copy) = &mut self.copy {
-                copy.keep();
             }
         }
     }

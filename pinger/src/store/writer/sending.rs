@@ -15,11 +15,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::super::clickhouse::Connection;
-use super::super::clickhouse::fault::Verdict;
+use super::super::clickhouse::fault::{ServerFault, Verdict};
 use super::super::disk::RunKey;
 use super::super::{StoreError, schema, tables};
 use super::LATE;
-use super::doubt::{Doubt, Landed};
+use super::doubt::Doubt;
 use crate::spool::{End, Job};
 
 /// The longest a server may take to answer a question: it is a matter of milliseconds.
@@ -75,9 +75,9 @@ impl Sending {
             None
         };
         if let Some(doubt) = doubt.as_ref().filter(|_| task.job.ask_first) {
-            match doubt.ask(&self.connection).await {
-                Ok(Landed::All) => return End::Written,
-                Ok(Landed::None | Landed::Part | Landed::Unknown) => {}
+            match doubt.is_settled(&self.connection).await {
+                Ok(true) => return End::Written,
+                Ok(false) => {}
                 Err(words) => return End::Doubtful(words),
             }
         }
@@ -95,6 +95,7 @@ impl Sending {
             Err(error) => match Verdict::of(&error) {
                 Verdict::Refused(reason) => End::Refused(reason),
                 Verdict::Retry(reason) if never_arrived(&error) => End::Retry(reason),
+                Verdict::Retry(reason) if was_answered(&error) => End::Failed(reason),
                 Verdict::Retry(reason) => End::Doubtful(reason),
             },
         }
@@ -127,6 +128,11 @@ fn never_arrived(error: &clickhouse::error::Error) -> bool {
             .is_some_and(HttpError::is_connect),
         _ => false,
     }
+}
+
+/// Whether the server itself says that the insert failed, and not somebody before it.
+fn was_answered(error: &clickhouse::error::Error) -> bool {
+    ServerFault::of(error).is_some_and(|fault| !fault.is_foreign())
 }
 
 /// An error with its advice on one line.

@@ -24,6 +24,7 @@ use crate::spool::{Allowance, End, GapReason, Loss, Now, Report, TICK_NS, Table,
 use crate::store::disk;
 use crate::store::wall_ns;
 use crate::wire::clock;
+use crate::wire::tally::TallyCopy;
 
 /// Segments that are given out at most: one for each sending thread, and one that is ready when
 /// the first of them is done.
@@ -38,6 +39,8 @@ const LEFT_MAX: Duration = Duration::from_secs(5);
 
 /// All that the thread owns.
 pub(super) struct Spooler {
+    /// None of a spool in memory.
+    pub(super) copy: Option<TallyCopy>,
     pub(super) own: Line,
     /// What earlier runs left, the oldest first.
     pub(super) left: Vec<Line>,
@@ -210,6 +213,9 @@ impl Spooler {
             return;
         }
         self.state.ticked_ns = now.mono_ns;
+        if let Some(copy) = &mut self.copy {
+            copy.keep();
+        }
         self.look();
         self.tell_missed();
         let all: u64 = self.lines().map(|line| line.spool.counts().bytes).sum();
@@ -301,7 +307,7 @@ impl Spooler {
                 self.counters.trouble().now = None;
                 self.voice.written();
             }
-            End::Retry(reason) | End::Doubtful(reason) => {
+            End::Retry(reason) | End::Doubtful(reason) | End::Failed(reason) => {
                 self.counters.trouble().now = Some(reason.clone());
                 if self.state.closing.is_none() {
                     self.voice.failed(reason);
