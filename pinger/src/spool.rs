@@ -45,6 +45,7 @@ pub mod again;
 
 pub use disk::{Disk, DiskError, Entry};
 pub use doubt::DOUBT_FRESH_NS;
+pub use files::{ENDED, STORE};
 pub use fill::{BACKLOG_AGE_NS, BATCH_AGE_NS, BATCH_BYTES, BATCH_ROWS, Filler};
 pub use gap::{Gap, GapReason, Loss};
 pub use memory::MemoryDisk;
@@ -319,7 +320,7 @@ impl<D: Disk> Spool<D> {
         }
         // `ended` goes last: without it, a file that a power failure brings back would look like
         // a run that was killed.
-        for name in [files::STORE, files::ENDED] {
+        for name in [STORE, ENDED] {
             self.disk.sync_folder()?;
             if names.iter().any(|is| is == name) {
                 self.disk.remove(name)?;

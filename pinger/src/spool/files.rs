@@ -20,10 +20,10 @@ pub(super) enum State {
 }
 
 /// Which store, source and run a folder is of.
-pub(super) const STORE: &str = "store";
+pub const STORE: &str = "store";
 
 /// The run has ended and lost nothing that no gap tells of.
-pub(super) const ENDED: &str = "ended";
+pub const ENDED: &str = "ended";
 
 /// Where refused segments are.
 const ASIDE: &str = "refused/";

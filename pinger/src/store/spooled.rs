@@ -102,8 +102,9 @@ struct Refused {
 pub fn status(data_dir: &Path) -> Result<Spooled, StoreError> {
     let mut runs = Vec::new();
     for (visited, _, holdings) in visit_all(data_dir)? {
-        let is_empty = holdings.segments == 0 && holdings.refused.is_empty();
-        if visited.is_held || !is_empty {
+        // Of a run that was killed, a gap is still to be told.
+        let is_over = holdings.has_ended && holdings.segments == 0;
+        if visited.is_held || !is_over || !holdings.refused.is_empty() {
             runs.push(Run::of(&visited, holdings));
         }
     }

@@ -4,15 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{SpoolOptions, SpoolPlace};
-use crate::spool::{Disk, Filler, Identity, MemoryDisk, Now, Options, Spool, SpoolError};
+use crate::spool::{
+    Disk, ENDED, Entry, Filler, Identity, MemoryDisk, Now, Options, STORE, Spool, SpoolError,
+};
 use crate::store::StoreError;
 use crate::store::disk::{Held, Place, RunKey};
 use crate::wire::tally::{Tally, TallyCopy};
 
 use super::Setup;
-
-/// The file by which a run says that it ended as it should.
-const ENDED: &str = "ended";
 
 /// A spool, whose it is, and the lock of its folder.
 pub(super) struct Line {
@@ -98,10 +97,12 @@ impl Line {
     ) -> Result<Adopted, String> {
         let mut folder = held.disk().map_err(|error| error.to_string())?;
         let files = folder.list().map_err(|error| error.to_string())?;
-        if files.iter().all(|file| file.name.contains('/')) {
-            // Made or removed by one that was cut short; or only what the store refused is left,
-            // which stays until somebody has looked at it, and with it the folder.
+        if files.is_empty() {
+            // Made or removed by one that was cut short.
             let _ = held.remove();
+            return Ok(Adopted::Nothing);
+        }
+        if is_kept(&files) {
             return Ok(Adopted::Nothing);
         }
         let tally = left_tally(key, held.path());
@@ -151,6 +152,15 @@ impl Line {
             let _ = held.remove();
         }
     }
+}
+
+/// Whether only what the store refused is left of a run that has ended: that stays until somebody
+/// has looked at it, and with it the folder.
+fn is_kept(files: &[Entry]) -> bool {
+    let is = |name: &str| files.iter().any(|file| file.name == name);
+    let (aside, others): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.name.contains('/'));
+    let is_rest = |file: &&Entry| [STORE, ENDED].contains(&file.name.as_str());
+    !aside.is_empty() && (is(ENDED) || others.is_empty()) && others.iter().all(is_rest)
 }
 
 /// What a run counted that left a folder: all of it, or the least, as far as its copy knows.
