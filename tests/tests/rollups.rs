@@ -426,12 +426,14 @@ fn an_upgrade_says_which_runs_it_cannot_count() {
     );
     server.sql(
         "INSERT INTO results (run, source, destination, sequence, time_due, outcome) \
-         SELECT if(number < 5, 2, 3), 1, 7, number, now64(9) - toIntervalDay(if(number < 5, 2, 1)), \
+         SELECT if(number < 5, 2, 3), 1, 7, number, now64(9) - \
+         toIntervalDay(if(number < 5, 2, 1)), \
          'reply' FROM numbers(13)",
     );
     pinger::store::apply_schema(&server.boss()).expect("boss may");
     server.sql(
-        "INSERT INTO runs (run, source, started, ended, reply) VALUES (4, 1, now64(9), now64(9), 10)",
+        "INSERT INTO runs (run, source, started, ended, reply) \
+         VALUES (4, 1, now64(9), now64(9), 10)",
     );
     let runs = format!(
         "SELECT reply, stored, unaccounted FROM ({}) ORDER BY started FORMAT TSV",
@@ -558,10 +560,12 @@ fn a_range_is_answered_from_what_is_fine_enough_and_still_there() {
          FROM slo_burn(objective = 50, days = 30) FORMAT TSV";
     assert_eq!(server.sql(burn), "16\t4\t75\t50\t0.5\t0.5\n");
     // No budget, so nothing is left of it and nothing burns it; nothing of the last minutes.
-    let burn = "SELECT budget_left_percent, burn_5m, burn_1h, burn_3d FROM slo_burn(objective = 100, days = 30) FORMAT TSV";
+    let burn = "SELECT budget_left_percent, burn_5m, burn_1h, burn_3d \
+         FROM slo_burn(objective = 100, days = 30) FORMAT TSV";
     assert_eq!(server.sql(burn), "\\N\t\\N\t\\N\t\\N\n");
     server.sql("TRUNCATE TABLE results_minute");
-    let burn = "SELECT burn_5m, burn_1h, burn_6h, burn_3d FROM slo_burn(objective = 50, days = 30) FORMAT TSV";
+    let burn = "SELECT burn_5m, burn_1h, burn_6h, burn_3d \
+         FROM slo_burn(objective = 50, days = 30) FORMAT TSV";
     assert_eq!(server.sql(burn), "\\N\t\\N\t\\N\t0.5\n");
 }
 
@@ -577,7 +581,8 @@ fn a_range_is_answered_whichever_table_is_empty_or_short() {
     );
     let range = |hours: u32, seconds: u32| {
         format!(
-            "from = now() - {hours} * 3600 - {seconds} / 2, until = now() - {hours} * 3600 + {seconds} / 2"
+            "from = now() - {hours} * 3600 - {seconds} / 2, \
+             until = now() - {hours} * 3600 + {seconds} / 2"
         )
     };
     let check = |when: &str, hours: u32, seconds: u32, step: u32| {
@@ -724,10 +729,11 @@ fn minute_ago(minutes: u64) -> u64 {
     (wall_ns(Duration::ZERO) / MINUTE_NS - minutes) * 60
 }
 
-/// Outages of destination 7: how long, how many probes, whether no end is known, whether it goes on.
+/// Outages of destination 7: how long, how many probes, whether it has no end, whether it goes on.
 fn outages_of_7(server: &Server, from: &str) -> String {
     server.sql(&format!(
-        "SELECT seconds, probes, end IS NULL, ongoing FROM {from} WHERE destination = 7 FORMAT TSV"
+        "SELECT seconds, probes, end IS NULL, ongoing FROM {from} \
+         WHERE destination = 7 FORMAT TSV"
     ))
 }
 
