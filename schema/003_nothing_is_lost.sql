@@ -107,7 +107,8 @@ CREATE TABLE IF NOT EXISTS results_minute
     last_miss SimpleAggregateFunction(max, Nullable(DateTime64(9, 'UTC'))) COMMENT 'When the last probe was due that ended so' CODEC(DoubleDelta, ZSTD(1)),
     first_sequence SimpleAggregateFunction(min, Nullable(UInt64)) COMMENT 'Lowest sequence' CODEC(DoubleDelta, ZSTD(1)),
     last_sequence SimpleAggregateFunction(max, Nullable(UInt64)) COMMENT 'Highest sequence' CODEC(DoubleDelta, ZSTD(1)),
-    run SimpleAggregateFunction(max, UInt64) COMMENT 'Latest run that these results are of; runs.run' CODEC(ZSTD(1))
+    first_run SimpleAggregateFunction(min, UInt64) COMMENT 'First run that these results are of; runs.run' CODEC(ZSTD(1)),
+    run SimpleAggregateFunction(max, UInt64) COMMENT 'Latest run that they are of' CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(minute)
@@ -206,12 +207,13 @@ CREATE TABLE IF NOT EXISTS results_run
     lost SimpleAggregateFunction(sum, UInt64) COMMENT 'Probes without an answer',
     send_failed SimpleAggregateFunction(sum, UInt64) COMMENT 'Probes that never left the host',
     late SimpleAggregateFunction(sum, UInt64) COMMENT 'Answers after the timeout',
-    duplicate SimpleAggregateFunction(sum, UInt64) COMMENT 'Further answers to answered probes'
+    duplicate SimpleAggregateFunction(sum, UInt64) COMMENT 'Further answers to answered probes',
+    is_partial SimpleAggregateFunction(max, UInt8) COMMENT 'Whether results of it may have expired before schema version 3 counted them; then first and last may be when the run began'
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (run, source)
 SETTINGS non_replicated_deduplication_window = 10000
-COMMENT 'How many results of each run came into this store, whether they are still there or not';
+COMMENT 'How many results of each run came into this store, whether they are still there or not; of what came before schema version 3, what was there then';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_run TO results_run
 DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
@@ -264,7 +266,8 @@ SELECT
     maxOrNullIf(time_due, outcome IN ('error', 'lost')) AS last_miss,
     minOrNullIf(sequence, outcome IN ('reply', 'error', 'lost')) AS first_sequence,
     maxOrNullIf(sequence, outcome IN ('reply', 'error', 'lost')) AS last_sequence,
-    max(run) AS run
+    min(incoming.run) AS first_run,
+    max(incoming.run) AS run
 FROM incoming
 WHERE hops = 0
 GROUP BY minute, source, destination
@@ -344,7 +347,7 @@ WHERE hops = 0 AND outcome IN ('error', 'lost', 'send_failed')
     AND (SELECT count() FROM schema_migrations WHERE version = 3) = 0
 SETTINGS insert_deduplicate = 0;
 
-INSERT INTO results_run
+INSERT INTO results_run (run, source, first, last, reply, error, lost, send_failed, late, duplicate)
 SELECT
     run,
     source,
@@ -361,10 +364,18 @@ WHERE (SELECT count() FROM schema_migrations WHERE version = 3) = 0
 GROUP BY run, source
 SETTINGS insert_deduplicate = 0;
 
+-- Results expire by the day: of a run that began before the oldest day, some may have.
+INSERT INTO results_run (run, source, first, last, is_partial)
+SELECT run, source, started, started, 1
+FROM runs FINAL
+WHERE toDate(started) < (SELECT if(count() = 0, toDate(4294967295, 'UTC'), toDate(min(time_due))) FROM results)
+    AND (SELECT count() FROM schema_migrations WHERE version = 3) = 0
+SETTINGS insert_deduplicate = 0;
+
 INSERT INTO results_minute
     (minute, source, destination, reply, error, lost, send_failed, late, duplicate, mismatch, rtt_min,
     rtt_max, rtt_sum, hop_limit_min, hop_limit_max, last_reply, first_reply, first_miss, last_miss,
-    first_sequence, last_sequence, run)
+    first_sequence, last_sequence, first_run, run)
 SELECT
     toStartOfMinute(time_due) AS minute,
     source,
@@ -387,7 +398,8 @@ SELECT
     maxOrNullIf(time_due, outcome IN ('error', 'lost')) AS last_miss,
     minOrNullIf(sequence, outcome IN ('reply', 'error', 'lost')) AS first_sequence,
     maxOrNullIf(sequence, outcome IN ('reply', 'error', 'lost')) AS last_sequence,
-    max(run) AS run
+    min(results.run) AS first_run,
+    max(results.run) AS run
 FROM results
 WHERE hops = 0 AND (SELECT count() FROM schema_migrations WHERE version = 3) = 0
 -- In the order of the table, so that only the groups in the making are in memory.
@@ -568,7 +580,8 @@ COMMENT 'The last five minutes, worst destination first';
 -- ends one: rounds that the prober skipped and sends that failed say nothing of the destination, so
 -- both are passed over. It lasts until the probe was due that a reply came to, or while there is
 -- none, one interval longer than its last miss; so does one behind which nobody probed for more
--- than a minute and three intervals.
+-- than a minute and three intervals. The interval is that of the run, from its own times and
+-- sequences: `destinations` knows only the latest that anybody asked for.
 --
 -- What is in order of time here is a reply or misses behind one another. A minute without a reply
 -- is one such event, whatever it holds, and of a minute without an outage its first reply is
@@ -584,14 +597,17 @@ minutes AS
         error + lost AS missed,
         missed >= 3 OR first_miss < first_reply OR last_miss > last_reply AS may_matter,
         replies > 0 AND missed > 0 AND may_matter AS is_mixed,
-        last_sequence - first_sequence + 1 = replies + missed AS is_whole
+        -- Of two runs the sequences may add up by chance.
+        first_run = run AND last_sequence - first_sequence + 1 = replies + missed AS is_whole
     FROM results_minute FINAL
     WHERE minute >= toStartOfMinute({from:DateTime('UTC')}) AND minute < {until:DateTime('UTC')}
-        AND minute >= (SELECT toStartOfMinute(min(time_due)) FROM results)
+        -- Misses expire with raw results; without them the ends of outages are not known.
+        AND minute >= (SELECT if(count() = 0, toDateTime(4294967295, 'UTC'), toStartOfMinute(min(time_due))) FROM results)
 )
 SELECT
     fromUnixTimestamp64Nano(o.found.1, 'UTC') AS start,
-    if(ongoing, NULL, fromUnixTimestamp64Nano(o.found.2, 'UTC')) AS end,
+    -- Where the range ends and the run does not, nothing says that the outage does.
+    if(ongoing OR o.found.7 AND ifNull(r.ended >= {until:DateTime('UTC')}, true), NULL, fromUnixTimestamp64Nano(o.found.2, 'UTC')) AS end,
     round((o.found.2 - o.found.1) / 1e9, 3) AS seconds,
     if(o.name = '', toString(o.destination), o.name) AS name,
     replaceOne(toString(o.address), '::ffff:', '') AS address,
@@ -599,92 +615,138 @@ SELECT
     o.found.3 AS probes,
     o.found.4 AS lost,
     o.found.3 - o.found.4 AS error,
-    -- A killed run never ends in `runs`: what is a minute old is not going on.
-    o.found.5 AND r.ended IS NULL AND o.found.2 >= toUnixTimestamp64Nano(now64(9)) - 60000000000 AS ongoing,
+    -- A killed run never ends in `runs`: its outage goes on until the next result would have come,
+    -- which is known an interval, the timeout and a minute after the last.
+    o.found.5 AND r.ended IS NULL AND o.found.2 >= toUnixTimestamp64Nano(now64(9)) - 60000000000 - o.timeout AS ongoing,
     o.found.6 AS run,
     o.destination AS destination
 FROM
 (
-    -- An event is: its first and last time, how many misses, how many of them lost, its sequence,
-    -- the sequence behind it if that is a reply or an event, and its run.
+    -- An outage is: start, end, misses, lost, whether nothing is behind it, its run, and whether it
+    -- may go on behind the range.
     SELECT
-        e.source AS source, e.destination AS destination, d.name AS name, d.address AS address,
-        d.interval AS interval,
-        60000000000 + 3 * interval AS pause,
-        arraySort(event -> event.1, e.events) AS events,
+        c.source AS source, c.destination AS destination, d.name AS name, d.address AS address, d.timeout AS timeout,
+        i.intervals AS intervals,
+        d.interval AS registered,
+        c.chain.2 AS behind,
         arraySplit(
-            (event, before) -> event.3 = 0
-                OR before.6 > 0 AND before.6 != event.5
-                OR event.1 > before.2 + pause,
-            events,
-            arrayPushFront(arrayPopBack(events), events[1])
+            (event, before) -> event.1 > before.2 + 60000000000
+                + 3 * if(mapContains(intervals, before.7), intervals[before.7], registered),
+            c.chain.1,
+            arrayPushFront(arrayPopBack(c.chain.1), c.chain.1[1])
         ) AS pieces,
         arrayJoin(arrayFilter(
             outage -> outage.3 >= 3,
             arrayMap(
-                (piece, next) -> (
+                (piece, next, interval) -> (
                     if(piece[1].3 = 0, piece[2].1, piece[1].1),
                     if(
-                        piece[-1].6 > 0 OR empty(next) OR next[1].3 > 0 OR next[1].1 > piece[-1].2 + pause,
+                        piece[-1].6 > 0 OR next.2 != 0 OR next.1 > piece[-1].2 + 60000000000 + 3 * interval,
                         piece[-1].2 + interval,
-                        next[1].1
+                        next.1
                     ),
                     arraySum(event -> event.3, piece),
                     arraySum(event -> event.4, piece),
-                    piece[-1].6 = 0 AND empty(next),
-                    piece[-1].7
+                    piece[-1].6 = 0 AND next.2 = -1,
+                    piece[-1].7,
+                    piece[-1].6 = 0 AND next.2 = -1 AND piece[-1].2 + 60000000000 + 3 * interval
+                        >= toUnixTimestamp64Nano(toDateTime64(toStartOfMinute({until:DateTime('UTC')} + 59), 9, 'UTC'))
                 ),
                 pieces,
-                arrayPushBack(arrayPopFront(pieces), arrayResize(pieces[1], 0))
+                arrayPushBack(arrayPopFront(arrayMap(piece -> (piece[1].1, toInt64(piece[1].3)), pieces)), behind),
+                arrayMap(piece -> if(mapContains(intervals, piece[-1].7), intervals[piece[-1].7], registered), pieces)
             )
         )) AS found
     FROM
     (
+        -- An event is: its first and last time, how many misses, how many of them lost, its
+        -- sequence, the sequence behind it if that is a reply or an event, and its run. A chain is:
+        -- three or more misses with no reply known in between, maybe a reply before them, and the
+        -- time and misses of what is behind, -1 misses if nothing is.
         SELECT
             source, destination,
-            groupArray((time, last, missed, lost, sequence, next_sequence, run)) AS events
+            arraySort(event -> event.1, e.events) AS events,
+            arraySplit(
+                (event, before) -> event.3 = 0 OR before.6 > 0 AND before.6 != event.5,
+                events,
+                arrayPushFront(arrayPopBack(events), events[1])
+            ) AS chains,
+            arrayJoin(arrayFilter(
+                chain -> arraySum(event -> event.3, chain.1) >= 3,
+                arrayZip(
+                    chains,
+                    arrayPushBack(arrayPopFront(arrayMap(chain -> (chain[1].1, toInt64(chain[1].3)), chains)), (toInt64(0), toInt64(-1)))
+                )
+            )) AS chain
         FROM
         (
             SELECT
                 source, destination,
-                toUnixTimestamp64Nano(assumeNotNull(if(replies > 0, first_reply, first_miss))) AS time,
-                if(replies > 0, time, toUnixTimestamp64Nano(assumeNotNull(last_miss))) AS last,
-                if(replies > 0, 0, missed) AS missed,
-                if(replies > 0, 0, lost) AS lost,
-                toUInt64(0) AS sequence,
-                toUInt64(0) AS next_sequence,
-                run
-            FROM minutes
-            WHERE replies > 0 OR missed > 0
-            UNION ALL
+                groupArray((time, last, missed, lost, sequence, next_sequence, run)) AS events
+            FROM
+            (
+                SELECT
+                    source, destination,
+                    toUnixTimestamp64Nano(assumeNotNull(if(replies > 0, first_reply, first_miss))) AS time,
+                    if(replies > 0, time, toUnixTimestamp64Nano(assumeNotNull(last_miss))) AS last,
+                    if(replies > 0, 0, missed) AS missed,
+                    if(replies > 0, 0, lost) AS lost,
+                    toUInt64(0) AS sequence,
+                    toUInt64(0) AS next_sequence,
+                    run
+                FROM minutes
+                WHERE replies > 0 OR missed > 0
+                UNION ALL
+                SELECT
+                    m.source, m.destination,
+                    toUnixTimestamp64Nano(m.time_due) AS time, time AS last,
+                    1 AS missed, m.outcome = 'lost' AS lost,
+                    m.sequence,
+                    if(t.is_whole AND m.sequence < t.last_sequence, m.sequence + 1, 0),
+                    m.run
+                FROM misses AS m
+                INNER JOIN (SELECT source, destination, minute, last_sequence, is_whole FROM minutes WHERE is_mixed) AS t
+                    ON t.source = m.source AND t.destination = m.destination AND t.minute = toStartOfMinute(m.time_due)
+                WHERE m.outcome != 'send_failed'
+                    AND (toStartOfHour(m.time_due), m.destination, m.source, toStartOfMinute(m.time_due)) IN
+                    (SELECT toStartOfHour(minute), destination, source, minute FROM minutes WHERE is_mixed)
+                UNION ALL
+                SELECT source, destination, toUnixTimestamp64Nano(time_due) AS time, time AS last, 0, 0, 0, 0, run
+                FROM results
+                WHERE outcome = 'reply' AND hops = 0
+                    AND (toStartOfHour(time_due), destination, source, toStartOfMinute(time_due)) IN
+                    (SELECT toStartOfHour(minute), destination, source, minute FROM minutes WHERE is_mixed AND NOT is_whole)
+            )
+            GROUP BY source, destination
+        ) AS e
+    ) AS c
+    LEFT ANY JOIN
+    (
+        -- A run's interval is the same all the time, so minutes with misses are enough.
+        SELECT source, destination, mapFromArrays(groupArray(run), groupArray(between)) AS intervals
+        FROM
+        (
             SELECT
-                m.source, m.destination,
-                toUnixTimestamp64Nano(m.time_due) AS time, time AS last,
-                1 AS missed, m.outcome = 'lost' AS lost,
-                m.sequence,
-                if(t.is_whole AND m.sequence < t.last_sequence, m.sequence + 1, 0),
-                m.run
-            FROM misses AS m
-            INNER JOIN (SELECT source, destination, minute, last_sequence, is_whole FROM minutes WHERE is_mixed) AS t
-                ON t.source = m.source AND t.destination = m.destination AND t.minute = toStartOfMinute(m.time_due)
-            WHERE m.outcome != 'send_failed'
-                AND (toStartOfHour(m.time_due), m.destination, m.source, toStartOfMinute(m.time_due)) IN
-                (SELECT toStartOfHour(minute), destination, source, minute FROM minutes WHERE is_mixed)
-            UNION ALL
-            SELECT source, destination, toUnixTimestamp64Nano(time_due) AS time, time AS last, 0, 0, 0, 0, run
-            FROM results
-            WHERE outcome = 'reply' AND hops = 0
-                AND (toStartOfHour(time_due), destination, source, toStartOfMinute(time_due)) IN
-                (SELECT toStartOfHour(minute), destination, source, minute FROM minutes WHERE is_mixed AND NOT is_whole)
+                source, destination, run,
+                intDiv(
+                    toUnixTimestamp64Nano(max(greatest(assumeNotNull(last_miss), ifNull(last_reply, last_miss))))
+                        - toUnixTimestamp64Nano(min(least(assumeNotNull(first_miss), ifNull(first_reply, first_miss)))),
+                    max(last_sequence) - min(first_sequence)
+                ) AS between
+            FROM results_minute
+            WHERE minute >= toStartOfMinute({from:DateTime('UTC')}) AND minute < {until:DateTime('UTC')}
+                AND first_run = run AND error + lost > 0
+            GROUP BY source, destination, run
+            HAVING max(last_sequence) > min(first_sequence)
         )
         GROUP BY source, destination
-    ) AS e
-    LEFT ANY JOIN (SELECT id, name, address, interval FROM destinations FINAL) AS d ON d.id = e.destination
+    ) AS i ON i.source = c.source AND i.destination = c.destination
+    LEFT ANY JOIN (SELECT id, name, address, interval, timeout FROM destinations FINAL) AS d ON d.id = c.destination
 ) AS o
 LEFT ANY JOIN (SELECT id, name FROM sources FINAL) AS s ON s.id = o.source
 LEFT ANY JOIN (SELECT run, source, ended FROM runs FINAL) AS r ON r.run = o.found.6 AND r.source = o.source
 ORDER BY start DESC
-COMMENT 'Three or more probes in a row without a reply: from when to when, and who saw it; with from and until, and what began before from begins with it';
+COMMENT 'Three or more probes in a row without a reply: from when to when, and who saw it; with from and until: what began before from begins with it, what goes on behind until has no end';
 
 CREATE OR REPLACE VIEW outages AS
 SELECT *
@@ -693,17 +755,18 @@ COMMENT 'The same as far back as raw results go';
 
 -- The views below take a range: SELECT … FROM loss_and_rtt(from = now() - 3600, until = now()).
 -- They read raw results, minutes or hours, whichever gives up to about 600 steps and is still
--- there: what is made of it reaches further back where it has expired. The first step may begin
--- a little before the range.
+-- there: one that begins behind `from` is passed over for a coarser one that reaches further back.
+-- One that is empty begins at the end of time. The first step may begin a little before the range.
 CREATE OR REPLACE VIEW results_steps AS
 WITH
     dateDiff('second', {from:DateTime('UTC')}, {until:DateTime('UTC')}) AS seconds,
     multiIf(seconds <= 600, 1, seconds <= 36000, 60, seconds <= 172800, 300, seconds <= 2678400, 3600, 86400) AS wanted,
-    (SELECT toStartOfMinute(min(time_due)) FROM results) AS results_since,
-    (SELECT min(minute) FROM results_minute) AS minutes_since,
-    if(wanted = 1 AND {from:DateTime('UTC')} < results_since AND minutes_since < results_since, 60, wanted) AS kept,
-    (SELECT min(hour) FROM results_hour) < toStartOfHour(minutes_since) AS minutes_expired,
-    toUInt32(if(kept IN (60, 300) AND {from:DateTime('UTC')} < minutes_since AND minutes_expired, 3600, kept)) AS grain,
+    (SELECT if(count() = 0, toDateTime(4294967295, 'UTC'), toStartOfMinute(min(time_due))) FROM results) AS results_since,
+    (SELECT if(count() = 0, toDateTime(4294967295, 'UTC'), min(minute)) FROM results_minute) AS minutes_since,
+    (SELECT if(count() = 0, toDateTime(4294967295, 'UTC'), min(hour)) FROM results_hour) AS hours_since,
+    {from:DateTime('UTC')} >= results_since OR results_since <= minutes_since AND toStartOfHour(results_since) <= hours_since AS in_results,
+    {from:DateTime('UTC')} >= minutes_since OR toStartOfHour(minutes_since) <= hours_since AS in_minutes,
+    toUInt32(multiIf(wanted = 1 AND in_results, 1, wanted <= 300 AND in_minutes, greatest(wanted, 60), greatest(wanted, 3600))) AS grain,
     toStartOfInterval({from:DateTime('UTC')}, toIntervalSecond(grain)) AS first
 SELECT
     toStartOfInterval(minute, toIntervalSecond(grain)) AS time, grain AS step, source, destination,
@@ -732,7 +795,7 @@ SELECT
     reply_rtt,
     ifNull(reply_rtt, 0),
     0,
-    0
+    NULL
 FROM results
 WHERE grain = 1 AND hops = 0 AND time_due >= first AND time_due < {until:DateTime('UTC')}
 COMMENT 'Counts of a range, not yet added up; with from and until';
@@ -741,11 +804,12 @@ CREATE OR REPLACE VIEW rtt_heat_map AS
 WITH
     dateDiff('second', {from:DateTime('UTC')}, {until:DateTime('UTC')}) AS seconds,
     multiIf(seconds <= 600, 1, seconds <= 36000, 60, seconds <= 172800, 300, seconds <= 2678400, 3600, 86400) AS wanted,
-    (SELECT toStartOfMinute(min(time_due)) FROM results) AS results_since,
-    (SELECT min(minute) FROM results_minute) AS minutes_since,
-    if(wanted = 1 AND {from:DateTime('UTC')} < results_since AND minutes_since < results_since, 60, wanted) AS kept,
-    (SELECT min(hour) FROM results_hour) < toStartOfHour(minutes_since) AS minutes_expired,
-    toUInt32(if(kept IN (60, 300) AND {from:DateTime('UTC')} < minutes_since AND minutes_expired, 3600, kept)) AS grain,
+    (SELECT if(count() = 0, toDateTime(4294967295, 'UTC'), toStartOfMinute(min(time_due))) FROM results) AS results_since,
+    (SELECT if(count() = 0, toDateTime(4294967295, 'UTC'), min(minute)) FROM results_minute) AS minutes_since,
+    (SELECT if(count() = 0, toDateTime(4294967295, 'UTC'), min(hour)) FROM results_hour) AS hours_since,
+    {from:DateTime('UTC')} >= results_since OR results_since <= minutes_since AND toStartOfHour(results_since) <= hours_since AS in_results,
+    {from:DateTime('UTC')} >= minutes_since OR toStartOfHour(minutes_since) <= hours_since AS in_minutes,
+    toUInt32(multiIf(wanted = 1 AND in_results, 1, wanted <= 300 AND in_minutes, greatest(wanted, 60), greatest(wanted, 3600))) AS grain,
     toStartOfInterval({from:DateTime('UTC')}, toIntervalSecond(grain)) AS first,
     -- Where each bucket ends, looked up and not computed for each row; 2^64 is in the last one.
     arrayMap(b -> round(pow(1.02, b) / 1e6, 6), range(2300)) AS ends
@@ -783,11 +847,12 @@ CREATE OR REPLACE VIEW loss_and_rtt AS
 WITH
     dateDiff('second', {from:DateTime('UTC')}, {until:DateTime('UTC')}) AS seconds,
     multiIf(seconds <= 600, 1, seconds <= 36000, 60, seconds <= 172800, 300, seconds <= 2678400, 3600, 86400) AS wanted,
-    (SELECT toStartOfMinute(min(time_due)) FROM results) AS results_since,
-    (SELECT min(minute) FROM results_minute) AS minutes_since,
-    if(wanted = 1 AND {from:DateTime('UTC')} < results_since AND minutes_since < results_since, 60, wanted) AS kept,
-    (SELECT min(hour) FROM results_hour) < toStartOfHour(minutes_since) AS minutes_expired,
-    toUInt32(if(kept IN (60, 300) AND {from:DateTime('UTC')} < minutes_since AND minutes_expired, 3600, kept)) AS grain,
+    (SELECT if(count() = 0, toDateTime(4294967295, 'UTC'), toStartOfMinute(min(time_due))) FROM results) AS results_since,
+    (SELECT if(count() = 0, toDateTime(4294967295, 'UTC'), min(minute)) FROM results_minute) AS minutes_since,
+    (SELECT if(count() = 0, toDateTime(4294967295, 'UTC'), min(hour)) FROM results_hour) AS hours_since,
+    {from:DateTime('UTC')} >= results_since OR results_since <= minutes_since AND toStartOfHour(results_since) <= hours_since AS in_results,
+    {from:DateTime('UTC')} >= minutes_since OR toStartOfHour(minutes_since) <= hours_since AS in_minutes,
+    toUInt32(multiIf(wanted = 1 AND in_results, 1, wanted <= 300 AND in_minutes, greatest(wanted, 60), greatest(wanted, 3600))) AS grain,
     toStartOfInterval({from:DateTime('UTC')}, toIntervalSecond(grain)) AS first
 SELECT
     m.time AS time,
@@ -859,7 +924,7 @@ FROM
             reply_rtt,
             ifNull(reply_rtt, 0),
             0,
-            0
+            NULL
         FROM results
         WHERE grain = 1 AND hops = 0 AND time_due >= first AND time_due < {until:DateTime('UTC')}
     ) AS t
@@ -949,9 +1014,10 @@ LEFT ANY JOIN
 LEFT ANY JOIN (SELECT id, name, address FROM destinations FINAL) AS d ON d.id = m.destination
 COMMENT 'Loss and round trips of a whole range per source and destination; with from and until';
 
--- A burn of 1 uses the whole budget of misses in just the days that are asked for.
+-- A burn of 1 uses the whole budget of misses in just the days that are asked for. NULL where
+-- nothing was probed, or where the objective leaves no budget.
 CREATE OR REPLACE VIEW slo_burn AS
-WITH 1 - {objective:Float64} / 100 AS budget
+WITH nullIf(1 - {objective:Float64} / 100, 0) AS budget
 SELECT
     if(d.name = '', toString(h.destination), d.name) AS name,
     replaceOne(toString(d.address), '::ffff:', '') AS address,
@@ -960,10 +1026,10 @@ SELECT
     h.missed AS missed,
     round(100 * (1 - h.missed / h.sent), 4) AS availability_percent,
     round(100 * (1 - h.missed / h.sent / budget), 1) AS budget_left_percent,
-    round(ifNotFinite(m.missed_5m / m.sent_5m, 0) / budget, 2) AS burn_5m,
-    round(ifNotFinite(m.missed_1h / m.sent_1h, 0) / budget, 2) AS burn_1h,
-    round(ifNotFinite(m.missed_6h / m.sent_6h, 0) / budget, 2) AS burn_6h,
-    round(ifNotFinite(h.missed_3d / h.sent_3d, 0) / budget, 2) AS burn_3d,
+    round(m.missed_5m / nullIf(m.sent_5m, 0) / budget, 2) AS burn_5m,
+    round(m.missed_1h / nullIf(m.sent_1h, 0) / budget, 2) AS burn_1h,
+    round(m.missed_6h / nullIf(m.sent_6h, 0) / budget, 2) AS burn_6h,
+    round(h.missed_3d / nullIf(h.sent_3d, 0) / budget, 2) AS burn_3d,
     h.destination AS destination
 FROM
 (

@@ -232,7 +232,7 @@ impl Generated {
             3405803776 + hop * 16 + intDiv(host, {TRACED}) % 4 + 8 * is_detour AS router,
             base_ns * least(hop, length) / length * (1 + (random % 1000) / 50000) AS rtt_ns
             SELECT
-            {begin} + src, src, bitXor(id, 1), pass * {HOPS} + hop - 1,
+            {begin} + src, src, id, pass * {HOPS} + hop - 1,
             fromUnixTimestamp64Nano(toInt64(due), 'UTC'), 150,
             if(is_lost, NULL, toUInt64(rtt_ns)),
             multiIf(is_lost, 'lost', is_end, 'reply', 'error'),
@@ -283,12 +283,7 @@ impl Generated {
                 version = env!("CARGO_PKG_VERSION"),
             ),
             destinations(id, INTERVAL_NS, 0, "1"),
-            destinations(
-                &format!("bitXor({id}, 1)"),
-                PASS_NS,
-                HOPS,
-                &format!("number % {TRACED} = 0"),
-            ),
+            destinations(id, PASS_NS, HOPS, &format!("number % {TRACED} = 0")),
             "TRUNCATE TABLE runs".to_owned(),
             format!(
                 "INSERT INTO runs (run, source, started, version, interface, mode, destinations)

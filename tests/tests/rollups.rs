@@ -163,12 +163,13 @@ fn other_differences(rows: &str) -> String {
         "SELECT toStartOfMinute(time_due) AS minute, source, destination, max(run), \
          minOrNullIf(time_due, outcome = 'reply'), minOrNullIf(time_due, is_miss), \
          maxOrNullIf(time_due, is_miss), minOrNullIf(sequence, is_miss OR outcome = 'reply'), \
-         maxOrNullIf(sequence, is_miss OR outcome = 'reply') \
+         maxOrNullIf(sequence, is_miss OR outcome = 'reply'), min(run) \
          FROM (SELECT *, outcome IN ('error', 'lost') AS is_miss FROM {rows}) \
          WHERE hops = 0 GROUP BY ALL"
     );
     let rolled_up = "SELECT minute, source, destination, max(m.run), min(m.first_reply), \
-         min(m.first_miss), max(m.last_miss), min(m.first_sequence), max(m.last_sequence) \
+         min(m.first_miss), max(m.last_miss), min(m.first_sequence), max(m.last_sequence), \
+         min(m.first_run) \
          FROM results_minute AS m GROUP BY ALL";
     let outcomes = ["reply", "error", "lost", "send_failed", "late", "duplicate"];
     let counts = |each: &dyn Fn(&str) -> String| outcomes.map(each).join(", ");
@@ -397,8 +398,8 @@ fn statements(sql: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-#[test]
-fn an_upgrade_fills_the_rollups_once() {
+/// A server with a database that version 2 made.
+fn server_of_version_2() -> Server {
     required("PINGER_BIN");
     let server = Server::start();
     server.sql_in("default", "CREATE DATABASE pinger");
@@ -411,6 +412,42 @@ fn an_upgrade_fills_the_rollups_once() {
             migration.checksum()
         ));
     }
+    server
+}
+
+#[test]
+fn an_upgrade_says_which_runs_it_cannot_count() {
+    let server = server_of_version_2();
+    // The first run is older than all results, the second older than some of its own.
+    server.sql(
+        "INSERT INTO runs (run, source, started, ended, reply) \
+         SELECT number, 1, now64(9) - toIntervalDay([9, 3, 1][number]) - 60, now64(9), 10 \
+         FROM numbers(1, 3)",
+    );
+    server.sql(
+        "INSERT INTO results (run, source, destination, sequence, time_due, outcome) \
+         SELECT if(number < 5, 2, 3), 1, 7, number, now64(9) - \
+         toIntervalDay(if(number < 5, 2, 1)), \
+         'reply' FROM numbers(13)",
+    );
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    server.sql(
+        "INSERT INTO runs (run, source, started, ended, reply) \
+         VALUES (4, 1, now64(9), now64(9), 10)",
+    );
+    let runs = format!(
+        "SELECT reply, stored, unaccounted FROM ({}) ORDER BY started FORMAT TSV",
+        include_str!("../../schema/queries/runs.sql")
+    );
+    assert_eq!(
+        server.sql(&runs),
+        "10\t0\t\\N\n10\t5\t\\N\n10\t8\t2\n10\t0\t10\n"
+    );
+}
+
+#[test]
+fn an_upgrade_fills_the_rollups_once() {
+    let server = server_of_version_2();
     // Three days, nine destinations, all outcomes, one row in seven of a trace.
     server.sql(
         "INSERT INTO results (run, source, destination, sequence, time_due, rtt, outcome, hops, \
@@ -502,6 +539,12 @@ fn a_range_is_answered_from_what_is_fine_enough_and_still_there() {
         let times = ages.iter().filter(within).count();
         let expected = format!("{step}\t{}\t{}\t1\t3\n", 4 * times, 3 * times);
         assert_eq!(server.sql(&rows), expected, "{range}");
+        let unknown =
+            format!("SELECT countIf(hop_limit_changes IS NULL) > 0 FROM loss_and_rtt({range})");
+        assert_eq!(
+            server.sql(&format!("{unknown} FORMAT TSV")),
+            format!("{}\n", u8::from(step == 1))
+        );
         let total = format!(
             "SELECT step, sent / 4, rtt_mean_ms, rtt_p50_ms BETWEEN 1.98 AND 2.02, rtt_p99_ms = 3, \
              (SELECT sum(replies) FROM rtt_heat_map({range})) = reply \
@@ -516,6 +559,63 @@ fn a_range_is_answered_from_what_is_fine_enough_and_still_there() {
     let burn = "SELECT sent, missed, availability_percent, budget_left_percent, burn_1h, burn_3d \
          FROM slo_burn(objective = 50, days = 30) FORMAT TSV";
     assert_eq!(server.sql(burn), "16\t4\t75\t50\t0.5\t0.5\n");
+    // No budget, so nothing is left of it and nothing burns it; nothing of the last minutes.
+    let burn = "SELECT budget_left_percent, burn_5m, burn_1h, burn_3d \
+         FROM slo_burn(objective = 100, days = 30) FORMAT TSV";
+    assert_eq!(server.sql(burn), "\\N\t\\N\t\\N\t\\N\n");
+    server.sql("TRUNCATE TABLE results_minute");
+    let burn = "SELECT burn_5m, burn_1h, burn_6h, burn_3d \
+         FROM slo_burn(objective = 50, days = 30) FORMAT TSV";
+    assert_eq!(server.sql(burn), "\\N\t\\N\t\\N\t0.5\n");
+}
+
+#[test]
+fn a_range_is_answered_whichever_table_is_empty_or_short() {
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    // A reply an hour for five days.
+    server.sql(
+        "INSERT INTO incoming (run, source, destination, sequence, time_due, rtt, outcome) \
+         SELECT 1, 1, 7, number, now64(9) - toIntervalHour(120 - number), 1000000, 'reply' \
+         FROM numbers(120)",
+    );
+    let range = |hours: u32, seconds: u32| {
+        format!(
+            "from = now() - {hours} * 3600 - {seconds} / 2, \
+             until = now() - {hours} * 3600 + {seconds} / 2"
+        )
+    };
+    let check = |when: &str, hours: u32, seconds: u32, step: u32| {
+        let range = range(hours, seconds);
+        let each = [
+            "loss_and_rtt",
+            "loss_and_rtt_total",
+            "rtt_heat_map",
+            "results_steps",
+        ];
+        for view in each {
+            let query = format!("SELECT max(step) FROM {view}({range}) FORMAT TSV");
+            assert_eq!(server.sql(&query), format!("{step}\n"), "{view}, {when}");
+        }
+    };
+    check("all is there", 80, 600, 1);
+    // Minutes kept for three days only, so shorter than raw results.
+    for table in ["results_minute", "rtt_minute"] {
+        server.sql(&format!(
+            "DELETE FROM {table} WHERE minute < now() - INTERVAL 3 DAY"
+        ));
+    }
+    check("short minutes", 80, 600, 1);
+    check("short minutes", 80, 7200, 3600);
+    check("short minutes", 50, 7200, 60);
+    server.sql("TRUNCATE TABLE results");
+    check("no results", 50, 600, 60);
+    check("no results", 80, 600, 3600);
+    for table in ["results_minute", "rtt_minute"] {
+        server.sql(&format!("TRUNCATE TABLE {table}"));
+    }
+    check("no minutes", 50, 600, 3600);
+    check("no minutes", 50, 7200, 3600);
 }
 
 /// Outages as their definition says, of every raw result: each reply begins a new island, and so
@@ -622,4 +722,106 @@ fn an_outage_goes_on_as_long_as_its_run_does() {
         "INSERT INTO runs (run, source, started, ended) VALUES (1, 1, now64(9) - 10, now64(9))",
     );
     assert_eq!(server.sql(outages), "5\t5\t0\t0\n4\t4\t0\t0\n");
+}
+
+/// Start of the minute so many minutes ago, seconds since 1970.
+fn minute_ago(minutes: u64) -> u64 {
+    (wall_ns(Duration::ZERO) / MINUTE_NS - minutes) * 60
+}
+
+/// Outages of destination 7: how long, how many probes, whether it has no end, whether it goes on.
+fn outages_of_7(server: &Server, from: &str) -> String {
+    server.sql(&format!(
+        "SELECT seconds, probes, end IS NULL, ongoing FROM {from} \
+         WHERE destination = 7 FORMAT TSV"
+    ))
+}
+
+#[test]
+fn an_outage_is_measured_by_its_own_interval() {
+    let begin = minute_ago(130 * 60);
+    for (interval, misses, registered, expected) in [
+        (3600, "3 AND 8", 1, "21600\t6\t0\t0\n"),
+        (1, "110 AND 114", 10, "5\t5\t0\t0\n"),
+        // Nothing behind it: one interval longer than its last miss.
+        (3600, "90 AND 119", 1, "108000\t30\t0\t0\n"),
+        (1, "110 AND 119", 10, "10\t10\t0\t0\n"),
+    ] {
+        let server = Server::start();
+        pinger::store::apply_schema(&server.boss()).expect("boss may");
+        server.sql(
+            "INSERT INTO runs (run, source, started, ended) VALUES (1, 1, now64(9), now64(9))",
+        );
+        server.sql(&format!(
+            "INSERT INTO incoming (run, source, destination, sequence, time_due, outcome) \
+             SELECT 1, 1, 7, number, toDateTime64({begin}, 9) + number * {interval}, \
+             if(number BETWEEN {misses}, 'lost', 'reply') FROM numbers(120)"
+        ));
+        for seconds in [interval, registered] {
+            server.sql(&format!(
+                "INSERT INTO destinations (id, interval) VALUES (7, {seconds} * 1000000000)"
+            ));
+            assert_eq!(
+                outages_of_7(&server, "outages"),
+                expected,
+                "{interval}, {seconds}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_minute_of_two_runs_is_not_whole_by_chance() {
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let begin = minute_ago(60);
+    // The first run skips its third round; as many results as sequences there are with the second.
+    for (run, rows) in [
+        (
+            1,
+            "(0, 0, 'reply'), (1, 1, 'lost'), (3, 3, 'lost'), (4, 4, 'lost')",
+        ),
+        (2, "(0, 10, 'reply')"),
+    ] {
+        server.sql(&format!(
+            "INSERT INTO incoming (run, source, destination, sequence, time_due, outcome) \
+             SELECT {run}, 1, 7, number, toDateTime64({begin}, 9) + second, word FROM \
+             VALUES('number UInt64, second UInt8, word String', {rows})"
+        ));
+    }
+    assert_eq!(outages_of_7(&server, "outages"), "9\t3\t0\t0\n");
+}
+
+#[test]
+fn an_outage_ends_where_that_is_known() {
+    let begin = minute_ago(60);
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    server.sql(
+        "INSERT INTO destinations (id, interval, timeout) VALUES (7, 1000000000, 300000000000)",
+    );
+    server.sql(&format!(
+        "INSERT INTO incoming (run, source, destination, sequence, time_due, outcome) \
+         SELECT 1, 1, 7, number, toDateTime64({begin}, 9) + number, \
+         if(number BETWEEN 30 AND 629, 'lost', 'reply') FROM numbers(900)",
+    ));
+    let range = |seconds: u32| {
+        format!("outages_in(from = toDateTime({begin}), until = toDateTime({begin} + {seconds}))")
+    };
+    assert_eq!(outages_of_7(&server, &range(300)), "270\t270\t1\t0\n");
+    assert_eq!(outages_of_7(&server, &range(900)), "600\t600\t0\t0\n");
+
+    // Results come when the timeout is over, five minutes later.
+    server.sql(&format!(
+        "INSERT INTO incoming (run, source, destination, sequence, time_due, outcome) \
+         SELECT 1, 1, 7, number, toDateTime64({begin}, 9) + number, 'lost' \
+         FROM numbers(3270, 80)",
+    ));
+    assert_eq!(
+        outages_of_7(&server, "(SELECT * FROM outages LIMIT 1)"),
+        "80\t80\t1\t1\n"
+    );
+    // Without raw results the misses are gone, and with them the ends.
+    server.sql("TRUNCATE TABLE results");
+    assert_eq!(outages_of_7(&server, "outages"), "");
 }

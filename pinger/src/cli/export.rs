@@ -31,7 +31,8 @@ pub struct ExportArgs {
     /// Only what is before this moment [default: now]
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub until: Option<Moment>,
-    /// What to export: results, per_minute, per_hour, outages, gaps or runs [default: results]
+    /// What to export: results, per_minute, per_hour, outages (as far back as results are kept),
+    /// gaps or runs [default: results]
     #[arg(long, value_name = "TABLE", value_parser = table)]
     pub table: Option<ExportTable>,
     /// parquet or csv [default: as the file's name ends; csv to standard output]
