@@ -101,3 +101,25 @@ fn every_file_says_first_what_it_is_for() {
         }
     }
 }
+
+#[test]
+fn the_page_of_queries_is_of_these_queries() {
+    let page = fs::read_to_string(root().join("docs/queries.md")).unwrap();
+    let mut seen = 0;
+    for entry in fs::read_dir(root().join("schema/queries")).unwrap() {
+        let path = entry.unwrap().path();
+        let query = fs::read_to_string(&path).unwrap();
+        let (title, statement) = query.split_once('\n').unwrap();
+        let heading = format!("## {}\n", title.trim_start_matches("-- "));
+        let statement = format!("```sql\n{}\n```\n", statement.trim_end());
+        for part in [heading, statement] {
+            assert!(
+                page.contains(&part),
+                "docs/queries.md does not have this of {}: run `cargo xtask bench queries`\n{part}",
+                path.display()
+            );
+        }
+        seen += 1;
+    }
+    assert!(seen > 10, "the cookbook is there");
+}
