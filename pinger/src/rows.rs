@@ -160,13 +160,6 @@ pub struct Chunker {
     last_ns: u64,
 }
 
-impl ResultRow {
-    /// Whether its probe has ended with it: late answers and duplicates end none.
-    pub fn ends_probe(&self) -> bool {
-        self.outcome <= Outcome::SendFailed as i8
-    }
-}
-
 impl Chunker {
     /// A chunker without rows.
     pub fn new() -> Self {
@@ -180,7 +173,8 @@ impl Chunker {
             self.first_ns = now_ns;
         }
         self.last_ns = now_ns;
-        self.probes += u64::from(row.ends_probe());
+        // Late answers and duplicates end none.
+        self.probes += u64::from(row.outcome <= Outcome::SendFailed as i8);
         self.rows.push(row);
         if self.rows.len() >= CHUNK_ROWS {
             self.flush(wall_offset_ns)

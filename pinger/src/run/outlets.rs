@@ -25,9 +25,8 @@ pub(super) struct Rows {
     chunker: Chunker,
     sender: ChunkSender,
     tally: Option<Arc<Tally>>,
-    /// Rows made so far, and how many probes they end.
+    /// Rows made so far.
     rows: u64,
-    probes: u64,
 }
 
 impl Rows {
@@ -46,7 +45,6 @@ impl Rows {
             sender,
             tally,
             rows: 0,
-            probes: 0,
         }
     }
 
@@ -54,10 +52,9 @@ impl Rows {
         let destination = self.destinations[result.flow.0 as usize].id;
         let row = self.keys.row(destination, result);
         self.rows += 1;
-        self.probes += u64::from(row.ends_probe());
         if let Some(tally) = &self.tally {
             let now_ns = self.keys.wall_offset_ns.saturating_add_unsigned(now_ns);
-            tally.rows(self.rows, self.probes, u64::try_from(now_ns).unwrap_or(0));
+            tally.rows(self.rows, u64::try_from(now_ns).unwrap_or(0));
         }
         let chunk = self.chunker.push(now_ns, self.keys.wall_offset_ns, row);
         self.hand_over(chunk);

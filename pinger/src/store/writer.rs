@@ -33,7 +33,7 @@ use sending::Sending;
 use spooler::Spooler;
 use voice::Voice;
 
-mod doubt;
+pub(super) mod doubt;
 mod filling;
 mod line;
 mod sending;

@@ -33,8 +33,7 @@ const LEN: usize = 4096;
 /// of their own, two apart because processors fetch them in pairs.
 const SENT: usize = 128;
 const ROWS: usize = 256;
-const ENDED: usize = ROWS + 8;
-const LAST: usize = ROWS + 16;
+const LAST: usize = ROWS + 8;
 
 /// Where the path of the run's folder lies, with its length before it.
 const FOLDER: usize = 512;
@@ -57,8 +56,6 @@ pub struct Tallied {
     pub sent: u64,
     /// Rows made of results.
     pub rows: u64,
-    /// Probes among them that have ended: with a reply, an error, without an answer, or unsent.
-    pub ended: u64,
     /// When that was, wall clock nanoseconds; 0 if no row was made.
     pub last_ns: u64,
 }
@@ -103,12 +100,11 @@ impl Tally {
         self.count(SENT).store(probes, Ordering::Relaxed);
     }
 
-    /// Notes how many rows were made so far, how many probes have ended with them, and when, wall
-    /// clock nanoseconds. For the gatherer, before it hands the rows on.
-    pub fn rows(&self, rows: u64, ended: u64, last_ns: u64) {
+    /// Notes how many rows were made so far, and when, wall clock nanoseconds. For the gatherer,
+    /// before it hands the rows on.
+    pub fn rows(&self, rows: u64, last_ns: u64) {
         self.count(LAST).store(last_ns, Ordering::Relaxed);
         self.count(ROWS).store(rows, Ordering::Relaxed);
-        self.count(ENDED).store(ended, Ordering::Relaxed);
     }
 
     /// What it has come to: each count is of now, but not all are of the same moment.
@@ -117,7 +113,6 @@ impl Tally {
         Tallied {
             sent: count(SENT),
             rows: count(ROWS),
-            ended: count(ENDED),
             last_ns: count(LAST),
         }
     }
@@ -215,7 +210,6 @@ impl Page {
         Some(Tallied {
             sent: self.number(SENT)?,
             rows: self.number(ROWS)?,
-            ended: self.number(ENDED)?,
             last_ns: self.number(LAST)?,
         })
     }
@@ -289,13 +283,12 @@ mod tests {
     const TOLD: Tallied = Tallied {
         sent: u64::MAX,
         rows: 5,
-        ended: 4,
         last_ns: 1_800_000_000_000_000_000,
     };
 
     fn count(tally: &Tally, counts: Tallied) {
         tally.sent(counts.sent);
-        tally.rows(counts.rows, counts.ended, counts.last_ns);
+        tally.rows(counts.rows, counts.last_ns);
     }
 
     #[test]

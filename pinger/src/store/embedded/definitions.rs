@@ -116,7 +116,8 @@ impl Definitions {
         Ok(all)
     }
 
-    /// Where a definition is kept: by its database's directory, whose name is random, and its own name.
+    /// Where a definition is kept: by its database's directory, whose name is random, and its own
+    /// name.
     fn kept_for(&self, path: &Path) -> PathBuf {
         let name = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_owned();
         let mut kept = name(path.parent().and_then(Path::file_name));

@@ -16,24 +16,18 @@ use super::super::disk::Folder;
 use super::super::disk::visit::Visited;
 use super::super::schema::{self, Shards};
 use super::super::session::{EMBEDDED, Session, Sharing};
-use super::super::{StoreError, tables, wall_ns};
+use super::super::writer::doubt::{ACCESS_DENIED, TOKEN_KNOWN, was_down};
+use super::super::{StoreError, tables};
 use super::{other, unreadable, visit_all};
 use crate::config::{StoreChoice, StoreOptions};
 use crate::mistake::grouped;
 use crate::spool::again::Again;
 use crate::spool::look::{Refused, look};
-use crate::spool::{DOUBT_FRESH_NS, Disk, DiskError, Identity, Question, Table};
+use crate::spool::{Disk, DiskError, Identity, Question, Table};
 
-/// Seconds that clocks of two hosts may differ.
-const CLOCKS_APART: u64 = 60;
-
-/// A token is known for so long after it was used: a server with other writers forgets the oldest
-/// ones, and the embedded engine's window of 10,000 holds two a second for an hour and more.
-const KNOWN: Duration = Duration::from_nanos(DOUBT_FRESH_NS.unsigned_abs());
+/// The embedded engine knows a token for longer than a server with other writers: its window of
+/// 10,000 holds two a second for an hour and more.
 const KNOWN_EMBEDDED: Duration = Duration::from_secs(1800);
-
-/// The server's number for a missing right.
-const ACCESS_DENIED: u32 = 497;
 
 /// What the detail of a gap begins with whose results were sent after all.
 const SENT_AGAIN: &str = "sent again: ";
@@ -244,7 +238,7 @@ impl<'a> Target<'a> {
         // some tables may lack the rows, and get them under the token as long as it is known.
         let known = match self.name.as_str() {
             EMBEDDED => KNOWN_EMBEDDED,
-            _ => KNOWN,
+            _ => TOKEN_KNOWN,
         };
         if let Some(question) = &again.question
             && rested > known
@@ -268,7 +262,7 @@ impl<'a> Target<'a> {
             let (days, uptime_s) = self.ask(question).await?;
             // A server that ran all the time keeps what it takes: others of a cluster may not have
             // it yet.
-            if days > 0 || uptime_s >= age_s(again) + CLOCKS_APART {
+            if days > 0 || !was_down(again.range_ns.1, uptime_s) {
                 return Ok(());
             }
         }
@@ -319,12 +313,6 @@ fn condition(identity: &Identity, again: &Again) -> String {
          AND `from` = fromUnixTimestamp64Nano({from_ns}) \
          AND until = fromUnixTimestamp64Nano({until_ns})"
     )
-}
-
-/// Seconds since the first insert may have been tried.
-fn age_s(again: &Again) -> u64 {
-    let age_ns = wall_ns().saturating_sub(again.range_ns.1);
-    u64::try_from(age_ns / 1_000_000_000).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -3,16 +3,22 @@
 //! In: a job that was tried before, with the question that the spool has about it. Out: whether its
 //! rows have landed. When to ask, and what, says [`crate::spool`].
 
+use std::time::Duration;
+
 use super::super::clickhouse::Connection;
 use super::super::{StoreError, wall_ns};
 use super::sending::{in_time, one_line};
 use crate::spool::{DOUBT_FRESH_NS, End, Job, Question};
 
+/// The server's number for a missing right.
+pub(in crate::store) const ACCESS_DENIED: u32 = 497;
+
 /// Seconds that clocks of two hosts may differ.
 const CLOCKS_APART: u64 = 60;
 
-/// Seconds in which no server forgets a token because of what others insert.
-const TOKEN_KNOWN_S: u64 = DOUBT_FRESH_NS.unsigned_abs() / 1_000_000_000;
+/// For so long no server forgets a token because of what others insert.
+pub(in crate::store) const TOKEN_KNOWN: Duration =
+    Duration::from_nanos(DOUBT_FRESH_NS.unsigned_abs());
 
 /// How much of a segment a server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +59,7 @@ impl Doubt {
     /// When there is no answer: why, in words.
     pub(super) async fn is_settled(&self, connection: &Connection) -> Result<bool, String> {
         let (landed, uptime_s) = self.fetch(connection).await?;
-        Ok(landed == Landed::All && uptime_s >= TOKEN_KNOWN_S)
+        Ok(landed == Landed::All && uptime_s >= TOKEN_KNOWN.as_secs())
     }
 
     /// Asks again after an insert that was acknowledged.
@@ -61,21 +67,10 @@ impl Doubt {
         match self.fetch(connection).await {
             // A server that ran all the time keeps what it takes: others of a cluster may not
             // have it yet, or it was deleted since.
-            Ok((Landed::None, uptime_s)) if self.was_down(uptime_s) => End::Missing,
+            Ok((Landed::None, uptime_s)) if was_down(self.until_ns, uptime_s) => End::Missing,
             Ok(_) => End::Written,
             Err(words) => End::Doubtful(words),
         }
-    }
-
-    /// Whether the server was started anew since the first insert.
-    fn was_down(&self, uptime_s: u64) -> bool {
-        uptime_s < self.age_s() + CLOCKS_APART
-    }
-
-    /// Seconds since the first insert may have been tried.
-    fn age_s(&self) -> u64 {
-        let age_ns = wall_ns().saturating_sub(self.until_ns);
-        u64::try_from(age_ns / 1_000_000_000).unwrap_or(0)
     }
 
     async fn fetch(&self, connection: &Connection) -> Result<(Landed, u64), String> {
@@ -89,7 +84,20 @@ impl Doubt {
     }
 }
 
-/// ACCESS_DENIED: what was granted by an older version of `schema/users.sql`.
+/// Whether a server that has run so long was started anew since the first insert of a segment may
+/// have been tried, whose last row came at `until_ns`.
+pub(in crate::store) fn was_down(until_ns: i64, uptime_s: u64) -> bool {
+    let age_ns = wall_ns().saturating_sub(until_ns);
+    uptime_s < u64::try_from(age_ns / 1_000_000_000).unwrap_or(0) + CLOCKS_APART
+}
+
+/// A right that an older version of `schema/users.sql` did not grant.
 fn is_forbidden(error: &StoreError) -> bool {
-    matches!(error, StoreError::Server { code: 497, .. })
+    matches!(
+        error,
+        StoreError::Server {
+            code: ACCESS_DENIED,
+            ..
+        }
+    )
 }

@@ -1,7 +1,7 @@
 //! A copy of a run's tally in the run's own folder, for those who find the folder and not the
 //! memory: after a reboot, or in a container that was made anew.
 //!
-//! In: counts, each time that results are written down. Out: the last counts that came so far.
+//! In: a tally, looked at with each tick of the spooler. Out: its last counts that came so far.
 //! They only grow, so an old copy is still right about the least that the run had come to.
 
 use std::fs::File;
@@ -16,8 +16,8 @@ use crate::native::checksum;
 /// What a copy begins with, which also names its form.
 const MAGIC: u64 = u64::from_be_bytes(*b"tally\0c\x01");
 
-/// Five numbers, little endian, and a checksum, so that a torn write is noticed.
-const NUMBERS: usize = 5;
+/// Four numbers, little endian, and a checksum, so that a torn write is noticed.
+const NUMBERS: usize = 4;
 const LEN: usize = NUMBERS * 8 + 16;
 
 /// The copy of a running run.
@@ -77,11 +77,10 @@ fn emit(counts: Tallied) -> [u8; LEN] {
     let Tallied {
         sent,
         rows,
-        ended,
         last_ns,
     } = counts;
     let mut bytes = [0; LEN];
-    let numbers = [MAGIC, sent, rows, ended, last_ns];
+    let numbers = [MAGIC, sent, rows, last_ns];
     for (number, to) in numbers.iter().zip(bytes.chunks_exact_mut(8)) {
         to.copy_from_slice(&number.to_le_bytes());
     }
@@ -99,10 +98,9 @@ fn parse(bytes: &[u8; LEN]) -> Option<Tallied> {
         .map(|is| u64::from_le_bytes(*is))
         .collect::<Vec<_>>()[..]
     {
-        [MAGIC, sent, rows, ended, last_ns] => Some(Tallied {
+        [MAGIC, sent, rows, last_ns] => Some(Tallied {
             sent,
             rows,
-            ended,
             last_ns,
         }),
         _ => None,
@@ -117,7 +115,6 @@ mod tests {
     const COUNTS: Tallied = Tallied {
         sent: u64::MAX,
         rows: 7,
-        ended: 6,
         last_ns: 5,
     };
 
@@ -145,7 +142,7 @@ mod tests {
         let page = Mapping::anonymous(super::super::LEN).unwrap();
         let tally = Arc::new(Tally { page, _file: None });
         let mut copy = TallyCopy::of(Arc::clone(&tally), &folder);
-        tally.rows(COUNTS.rows, COUNTS.ended, COUNTS.last_ns);
+        tally.rows(COUNTS.rows, COUNTS.last_ns);
         copy.keep();
         assert_eq!(TallyCopy::read(&folder), None, "there is no such folder");
         std::fs::create_dir(&folder).unwrap();
