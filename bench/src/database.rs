@@ -196,7 +196,7 @@ pub(crate) fn wall_ns() -> Result<u64> {
 fn connect(directory: &Path) -> Result<Client> {
     let endpoint = Endpoint::read(directory)
         .with_context(|| format!("the engine on {directory:?} is not shared"))?;
-    Ok(Client::default()
+    let client = Client::default()
         .with_url(endpoint.url)
         .with_database(endpoint.database)
         .with_user(endpoint.user)
@@ -204,7 +204,11 @@ fn connect(directory: &Path) -> Result<Client> {
         .with_header(endpoint.header_name, endpoint.header_value)
         .with_compression(clickhouse::Compression::None)
         // Without it the head of an answer is sent before the last row is read.
-        .with_setting("wait_end_of_query", "1"))
+        .with_setting("wait_end_of_query", "1");
+    let settings = endpoint.settings.iter();
+    Ok(settings.fold(client, |client, (name, value)| {
+        client.with_setting(name, value)
+    }))
 }
 
 /// The beginning of a statement, for an error.

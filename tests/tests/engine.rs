@@ -110,6 +110,23 @@ fn an_engine_that_cannot_start_is_told_once_and_tried_again() {
     assert!(said.contains("1 passed"), "{said}");
 }
 
+#[test]
+fn a_query_works_with_as_many_threads_as_it_may() {
+    let home = Home::new();
+    let options = home.embedded();
+    let threads = || {
+        home.sql(
+            "SELECT max(explain LIKE '%NumbersRange × 2%') \
+             FROM (EXPLAIN PIPELINE SELECT sum(number) FROM numbers_mt(100000000)) \
+             SETTINGS max_threads = 2 FORMAT TSV",
+        )
+    };
+    assert_eq!(threads(), "1\n", "of an engine that runs for this");
+    let store = open(&options, wall_ns(Duration::ZERO)).expect("the engine starts");
+    assert_eq!(threads(), "1\n", "of one that another pinger shares");
+    store.close(&Counts::default(), PATIENCE);
+}
+
 fn without_library(directory: &Path) {
     let home = std::mem::ManuallyDrop::new(Home(directory.to_owned()));
     let options = home.embedded();

@@ -69,6 +69,9 @@ impl Connection {
         if let Some((name, value)) = &address.header {
             client = client.with_header(name, value);
         }
+        for (name, value) in &address.settings {
+            client = client.with_setting(name, value);
+        }
         let url = address.url();
         let raw = client.clone().with_compression(Compression::None);
         Self {

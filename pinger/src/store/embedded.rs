@@ -14,6 +14,7 @@
 //!   config/            written afresh at each start: the engine's settings, users, keys
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -105,6 +106,8 @@ impl Engine {
             user: config::USER.to_owned(),
             password: plan.secrets.password.clone(),
             header: Some((config::HEADER.to_owned(), plan.secrets.key.clone())),
+            // Those that it knows, which it tells when it runs.
+            settings: BTreeMap::new(),
         };
 
         let (words, told) = mpsc::channel();
@@ -143,9 +146,10 @@ impl Engine {
             }
             Err(_) => return Err(files.failure("its keeper ended".to_owned())),
         };
-        runtime
+        let settings = runtime
             .block_on(engine.await_ready(&ended, &files))
             .inspect_err(|_| engine.stop())?;
+        engine.address.settings = settings;
         Ok(engine)
     }
 
@@ -173,7 +177,12 @@ impl Engine {
         Ok(())
     }
 
-    async fn await_ready(&self, ended: &Ended, files: &Files) -> Result<(), StoreError> {
+    /// Waits until the engine answers: which of our settings for queries it knows.
+    async fn await_ready(
+        &self,
+        ended: &Ended,
+        files: &Files,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
         // Asked in a database that exists from the start.
         let address = Address {
             database: "default".to_owned(),
@@ -182,8 +191,8 @@ impl Engine {
         let connection = Connection::new(address);
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            match connection.execute("SELECT 1").await {
-                Ok(()) => return Ok(()),
+            match known_settings(&connection).await {
+                Ok(settings) => return Ok(settings),
                 Err(StoreError::Unreachable { .. }) => {}
                 Err(other) => return Err(files.failure(other.to_string())),
             }
@@ -215,6 +224,18 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Those of our settings for queries that an engine knows: it refuses queries with others.
+async fn known_settings(connection: &Connection) -> Result<BTreeMap<String, String>, StoreError> {
+    let names: Vec<String> = connection
+        .fetch_all("SELECT name FROM system.settings")
+        .await?;
+    let is_known = |(name, _): &(&str, u64)| names.iter().any(|known| known == name);
+    let known = config::QUERY_SETTINGS.into_iter().filter(is_known);
+    Ok(known
+        .map(|(name, value)| (name.to_owned(), value.to_string()))
+        .collect())
 }
 
 /// The path as the engine finds it, which works in the root directory.

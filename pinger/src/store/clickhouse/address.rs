@@ -1,5 +1,6 @@
 //! Where a server is and who asks, from a `--store` URL; the password comes from elsewhere.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -26,6 +27,8 @@ pub(in crate::store) struct Address {
     pub password: String,
     /// One more header to send, name and value: the key of the embedded engine.
     pub header: Option<(String, String)>,
+    /// Settings of each query, by name: what the embedded engine shall work with.
+    pub settings: BTreeMap<String, String>,
 }
 
 impl Address {
@@ -122,6 +125,7 @@ fn parse(text: &str) -> Result<Address, StoreError> {
         user: user.to_owned(),
         password: String::new(),
         header: None,
+        settings: BTreeMap::new(),
     })
 }
 
@@ -200,6 +204,7 @@ mod tests {
         let address = Address {
             password: "geheim".to_owned(),
             header: Some(("X".to_owned(), "geheim".to_owned())),
+            settings: BTreeMap::new(),
             ..parse("https://u@h/d").expect("a URL")
         };
         assert_eq!(format!("{address:?}"), "Address(\"https://u@h:8443/d\")");

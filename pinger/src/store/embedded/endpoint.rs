@@ -1,6 +1,7 @@
 //! How a running engine is reached: `endpoint.json` of its data directory, for other processes of
 //! the same user.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,9 @@ pub struct Endpoint {
     pub header_name: String,
     /// Its value.
     pub header_value: String,
+    /// Settings that each query shall carry, by name.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
 }
 
 impl Endpoint {
@@ -56,6 +60,7 @@ impl From<&Address> for Endpoint {
             password: address.password.clone(),
             header_name,
             header_value,
+            settings: address.settings.clone(),
         }
     }
 }
@@ -68,6 +73,7 @@ impl From<Endpoint> for Address {
             user: endpoint.user,
             password: endpoint.password,
             header: Some((endpoint.header_name, endpoint.header_value)),
+            settings: endpoint.settings,
         }
     }
 }

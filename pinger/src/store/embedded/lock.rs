@@ -133,6 +133,7 @@ fn holder(data_dir: &Path) -> Option<Holder> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
 
     use super::super::endpoint::Endpoint;
@@ -164,6 +165,7 @@ mod tests {
             user: "u".to_owned(),
             password: "p".to_owned(),
             header: Some(("H".to_owned(), "v".to_owned())),
+            settings: BTreeMap::from([("s".to_owned(), "1".to_owned())]),
         };
         Endpoint::from(&address)
             .write(&dir)
