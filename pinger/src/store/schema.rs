@@ -55,6 +55,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "nothing_is_lost",
         sql: include_str!("../../../schema/003_nothing_is_lost.sql"),
     },
+    Migration {
+        version: 4,
+        name: "answers_sooner",
+        sql: include_str!("../../../schema/004_answers_sooner.sql"),
+    },
 ];
 
 /// Version of the schema that this program writes.

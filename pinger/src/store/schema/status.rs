@@ -269,6 +269,7 @@ migration             applied              by pinger  checksum
 1 tables_and_views    2026-11-21 10:00:00  0.1.0      fits
 2 every_probe         2026-11-21 10:00:00  0.1.0      differs
 3 nothing_is_lost     not applied
+4 answers_sooner      not applied
 
 table          rows  on disk  oldest               newest               kept for
 results   1,234,567  5.6 MiB  2026-11-14 00:00:00  2026-11-21 10:00:00  7 days
@@ -280,7 +281,7 @@ runs     not for us        ?                                            ever
                 .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(words(&shown)[..8], words(expected)[..8]);
+        assert_eq!(words(&shown)[..9], words(expected)[..9]);
         assert!(shown.ends_with(expected.split_once("\n\ntable").map_or("", |(_, end)| end)));
         assert!(!status.fits());
     }
