@@ -98,8 +98,8 @@ pub(crate) fn table(rows: u64) -> Table {
             to the last byte of its answer, on a hundred million invented results (`rows stored`) \
             that were inserted as pinger inserts: 1,000 destinations, two sources, 10,000 rows a \
             second up to the moment of the question. Nothing else is asked, inserted or merged \
-            meanwhile. `goal` is what it should take at most: 100 ms if it is about the last hour \
-            at most, else a second.",
+            meanwhile. `goal` is what it should take at most: 100 ms where a dashboard asks it of \
+            the last hour, a second where a person asks.",
         cases,
         findings,
         page: Some(Box::new(move || {

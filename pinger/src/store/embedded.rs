@@ -228,9 +228,12 @@ impl Drop for Engine {
 
 /// Those of our settings for queries that an engine knows: it refuses queries with others.
 async fn known_settings(connection: &Connection) -> Result<BTreeMap<String, String>, StoreError> {
-    let names: Vec<String> = connection
-        .fetch_all("SELECT name FROM system.settings")
-        .await?;
+    let ours = config::QUERY_SETTINGS.map(|(name, _)| format!("'{name}'"));
+    let sql = format!(
+        "SELECT name FROM system.settings WHERE name IN ({})",
+        ours.join(", ")
+    );
+    let names: Vec<String> = connection.fetch_all(&sql).await?;
     let is_known = |(name, _): &(&str, u64)| names.iter().any(|known| known == name);
     let known = config::QUERY_SETTINGS.into_iter().filter(is_known);
     Ok(known
