@@ -1,26 +1,34 @@
-//! A disk that runs short of room, as one that other programs fill does, or that does not sync.
+//! A disk that runs short of room, as one that other programs fill does, or that does not sync, and
+//! that notes what it is asked to make safe.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::*;
 
 /// Memory that says how much room it has, and does not sync a file.
 #[derive(Debug)]
-struct Bad {
+pub(super) struct Bad {
     files: MemoryDisk,
-    room_bytes: Rc<Cell<u64>>,
+    pub(super) room_bytes: Rc<Cell<u64>>,
     /// A file that cannot be synced.
     unsafe_name: Rc<Cell<&'static str>>,
+    /// What was synced, and the new names of what was renamed, in order.
+    pub(super) asked: Rc<RefCell<Vec<String>>>,
 }
 
 impl Bad {
-    fn new(files: MemoryDisk) -> Self {
+    pub(super) fn new(files: MemoryDisk) -> Self {
         Self {
             files,
             room_bytes: Rc::new(Cell::new(0)),
             unsafe_name: Rc::default(),
+            asked: Rc::default(),
         }
+    }
+
+    fn note(&self, what: String) {
+        self.asked.borrow_mut().push(what);
     }
 }
 
@@ -52,14 +60,17 @@ impl Disk for Bad {
                 words: "input/output error".to_owned(),
             });
         }
+        self.note(format!("sync {name}"));
         self.files.sync(name)
     }
 
     fn sync_folder(&mut self) -> Result<(), DiskError> {
+        self.note("sync folder".to_owned());
         self.files.sync_folder()
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.note(format!("rename {to}"));
         self.files.rename(from, to)
     }
 
