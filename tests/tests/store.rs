@@ -368,15 +368,22 @@ fn views_answer_everyday_questions() {
         let first = match sequence {
             20..=29 => result(sequence, Outcome::Lost, None),
             40..=41 => result(sequence, Outcome::Lost, None),
-            _ => result(sequence, Outcome::Reply, answer(2_000_000, "192.0.2.4")),
+            _ => ProbeResult {
+                jitter_ns: 250_000,
+                hop_limit_changed: matches!(sequence, 10 | 50),
+                ..result(sequence, Outcome::Reply, answer(2_000_000, "192.0.2.4"))
+            },
         };
         let second = match sequence {
             5 => result(sequence, Outcome::Lost, None),
-            _ => result(
-                sequence,
-                Outcome::Reply,
-                answer(1_000_000 * sequence, "2001:db8::4"),
-            ),
+            _ => ProbeResult {
+                jitter_ns: 30_000,
+                ..result(
+                    sequence,
+                    Outcome::Reply,
+                    answer(1_000_000 * sequence, "2001:db8::4"),
+                )
+            },
         };
         rows.extend([keys.row(121, &first), keys.row(u64::MAX - 1, &second)]);
     }
@@ -412,6 +419,12 @@ fn views_answer_everyday_questions() {
     assert_eq!(
         home.sql(minutes),
         "2001:db8::4\t60\t1\t1\t0\t59\nhost1.example.com\t60\t12\t0\t2\t2\n"
+    );
+    let way = "SELECT name, min(jitter_ms), max(jitter_ms), sum(hop_limit_changes) \
+         FROM per_minute GROUP BY name ORDER BY name FORMAT TSV";
+    assert_eq!(
+        home.sql(way),
+        "2001:db8::4\t0.03\t0.03\t0\nhost1.example.com\t0.25\t0.25\t2\n"
     );
     let readable = "SELECT source = hostName(), destination, protocol, outcome, rtt_ms, lag_ms, \
          address FROM results_readable WHERE sequence = 5 AND ttl = 64 ORDER BY destination, outcome FORMAT TSV";
@@ -485,6 +498,8 @@ fn traces(keys: &RowKeys) -> Vec<ResultRow> {
         let traced = |outcome, answer| ProbeResult {
             ttl,
             hops: 4,
+            jitter_ns: 7_000_000,
+            hop_limit_changed: true,
             ..result(sequence, outcome, answer)
         };
         let error = |address: &str, icmp_type| {
