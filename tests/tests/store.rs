@@ -420,12 +420,7 @@ fn views_answer_everyday_questions() {
         home.sql(minutes),
         "2001:db8::4\t60\t1\t1\t0\t59\nhost1.example.com\t60\t12\t0\t2\t2\n"
     );
-    let way = "SELECT name, min(jitter_ms), max(jitter_ms), sum(hop_limit_changes) \
-         FROM per_minute GROUP BY name ORDER BY name FORMAT TSV";
-    assert_eq!(
-        home.sql(way),
-        "2001:db8::4\t0.03\t0.03\t0\nhost1.example.com\t0.25\t0.25\t2\n"
-    );
+    jitter_and_hop_limits_are_counted(&home);
     let readable = "SELECT source = hostName(), destination, protocol, outcome, rtt_ms, lag_ms, \
          address FROM results_readable WHERE sequence = 5 AND ttl = 64 ORDER BY destination, outcome FORMAT TSV";
     assert_eq!(
@@ -438,6 +433,15 @@ fn views_answer_everyday_questions() {
     paths_are_queries(&home);
     every_query_of_the_cookbook_runs(&home);
     store.close(&Counts::default(), PATIENCE);
+}
+
+fn jitter_and_hop_limits_are_counted(home: &Home) {
+    let way = "SELECT name, min(jitter_ms), max(jitter_ms), sum(hop_limit_changes) \
+         FROM per_minute GROUP BY name ORDER BY name FORMAT TSV";
+    assert_eq!(
+        home.sql(way),
+        "2001:db8::4\t0.03\t0.03\t0\nhost1.example.com\t0.25\t0.25\t2\n"
+    );
 }
 
 #[test]
