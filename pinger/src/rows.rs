@@ -255,7 +255,12 @@ mod tests {
 
     #[test]
     fn a_reply_becomes_a_full_row() {
-        let row = KEYS.row(121, &result(Outcome::Reply, Some(answer())));
+        let result = ProbeResult {
+            jitter_ns: 4_321,
+            hop_limit_changed: true,
+            ..result(Outcome::Reply, Some(answer()))
+        };
+        let row = KEYS.row(121, &result);
         let expected = ResultRow {
             run: 7,
             source: 3,
@@ -279,8 +284,8 @@ mod tests {
             answer: 1,
             traffic_class: 8,
             mismatch_at: None,
-            jitter: 0,
-            hop_limit_changed: false,
+            jitter: 4_321,
+            hop_limit_changed: true,
         };
         assert_eq!(row, expected);
     }

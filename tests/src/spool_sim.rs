@@ -62,6 +62,8 @@ pub struct Seen {
     pub rows_meanwhile: u64,
     /// Bits flipped on disk.
     pub flips: u64,
+    /// Those in files that do not wait to be sent.
+    pub flips_elsewhere: u64,
     /// Gaps by the number of their reason.
     pub gaps: [u64; GapReason::ALL.len() + 1],
     /// Inserts of new rows that were acknowledged, or were not but landed.

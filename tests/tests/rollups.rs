@@ -9,8 +9,8 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use pinger::store::schema::MIGRATIONS;
-use store_kit::{Home, Server, open, required, wall_ns};
+use pinger::store::schema::{MIGRATIONS, VERSION};
+use store_kit::{Home, Server, await_that, open, required, wall_ns};
 
 const TABLES: [&str; 7] = [
     "results",
@@ -398,26 +398,31 @@ fn statements(sql: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A server with a database that version 2 made.
-fn server_of_version_2() -> Server {
-    required("PINGER_BIN");
-    let server = Server::start();
-    server.sql_in("default", "CREATE DATABASE pinger");
-    for migration in &MIGRATIONS[..2] {
-        statements(migration.sql).for_each(|statement| drop(server.sql(statement)));
-        server.sql(&format!(
+/// Makes the tables of a version of the schema, as a pinger of that time did.
+fn make_version(version: u32, sql: &dyn Fn(&str) -> String) {
+    for migration in &MIGRATIONS[..version as usize] {
+        statements(migration.sql).for_each(|statement| drop(sql(statement)));
+        sql(&format!(
             "INSERT INTO schema_migrations (version, name, checksum) VALUES ({}, '{}', '{}')",
             migration.version,
             migration.name,
             migration.checksum()
         ));
     }
+}
+
+/// A server with a database of such a version.
+fn server_of_version(version: u32) -> Server {
+    required("PINGER_BIN");
+    let server = Server::start();
+    server.sql_in("default", "CREATE DATABASE pinger");
+    make_version(version, &|query| server.sql(query));
     server
 }
 
 #[test]
 fn an_upgrade_says_which_runs_it_cannot_count() {
-    let server = server_of_version_2();
+    let server = server_of_version(2);
     // The first run is older than all results, the second older than some of its own.
     server.sql(
         "INSERT INTO runs (run, source, started, ended, reply) \
@@ -447,7 +452,7 @@ fn an_upgrade_says_which_runs_it_cannot_count() {
 
 #[test]
 fn an_upgrade_fills_the_rollups_once() {
-    let server = server_of_version_2();
+    let server = server_of_version(2);
     // Three days, nine destinations, all outcomes, one row in seven of a trace.
     server.sql(
         "INSERT INTO results (run, source, destination, sequence, time_due, rtt, outcome, hops, \
@@ -489,4 +494,102 @@ fn an_upgrade_fills_the_rollups_once() {
         server.sql("SELECT sum(reply), sum(rtt_sum) FROM results_hour FORMAT TSV"),
         before
     );
+}
+
+/// Inserts what a pinger of a version would: three days, nine destinations, all outcomes, and one
+/// row in seven of a trace once there are traces.
+fn insert_as_version(version: u32, first: u64, sql: &dyn Fn(&str) -> String) {
+    // Before version 3 there was no table that fills the others.
+    let table = if version < 3 { "results" } else { "incoming" };
+    let (hops, of_a_trace) = match version {
+        1 => ("", ""),
+        _ => (", hops", ", if(sipHash64(number, 5) % 7 = 0, 8, 0)"),
+    };
+    sql(&format!(
+        "INSERT INTO {table} (run, source, destination, sequence, time_due, rtt, outcome, hop_limit, \
+         datamatch{hops}) \
+         SELECT 1, 1 + number % 2, sipHash64(number, 1) % 9, number, \
+         now64(9) - toIntervalMillisecond(sipHash64(number, 2) % 259200000), \
+         if(outcome IN ('lost', 'send_failed'), NULL, sipHash64(number, 3) % 1000000000), \
+         ['reply', 'error', 'lost', 'send_failed', 'late', 'duplicate'][1 + sipHash64(number, 4) % 6] \
+         AS outcome, sipHash64(number, 6) % 64, number % 3 > 0{of_a_trace} \
+         FROM numbers({first}, 10000)"
+    ));
+}
+
+/// A sum of all that each table holds, over the columns that it has now; to be asked again.
+fn sums_of_tables(sql: &dyn Fn(&str) -> String) -> Vec<String> {
+    let all = TABLES.map(|table| format!("'{table}'")).join(", ");
+    let tables = sql(&format!(
+        "SELECT table, arrayStringConcat(groupArray(name), ', ') FROM system.columns \
+         WHERE database = 'pinger' AND table IN ({all}) AND default_kind != 'ALIAS' \
+         GROUP BY table ORDER BY table FORMAT TSV"
+    ));
+    let sum = |line: &str| {
+        let (table, columns) = line.split_once('\t').expect("two columns");
+        // Rows that are merged later have another sum.
+        sql(&format!("OPTIMIZE TABLE {table} FINAL"));
+        format!(
+            "SELECT '{table}', count(), sum(sipHash64(formatRow('TSV', {columns}))) FROM {table} FORMAT TSV"
+        )
+    };
+    tables.lines().map(sum).collect()
+}
+
+#[test]
+fn an_upgrade_from_any_version_keeps_rows_and_rollups() {
+    for version in 1..VERSION {
+        let server = server_of_version(version);
+        let sql = |query: &str| server.sql(query);
+        insert_as_version(version, 0, &sql);
+        let sums = sums_of_tables(&sql);
+        assert_eq!(sums.len(), if version < 3 { 1 } else { TABLES.len() });
+        let ask = || -> Vec<String> { sums.iter().map(|sum| server.sql(sum)).collect() };
+        let before = ask();
+        pinger::store::apply_schema(&server.boss()).expect("boss may");
+        assert_eq!(ask(), before, "from version {version}");
+        // What was there and what comes now is rolled up, each row once.
+        insert_as_version(VERSION, 10_000, &sql);
+        assert_eq!(sql("SELECT count() FROM results FORMAT TSV"), "20000\n");
+        let raw = "(SELECT *, 0 AS jitter, false AS hop_limit_changed FROM results)";
+        for (what, query) in [
+            ("minutes", differences("minute", raw)),
+            ("hours", differences("hour", raw)),
+            ("misses and runs", other_differences(raw)),
+        ] {
+            assert_eq!(sql(&query), SAME, "{what}, from version {version}");
+        }
+    }
+}
+
+#[test]
+fn an_embedded_store_of_an_older_version_is_upgraded_in_place() {
+    let home = Home::new();
+    let options = home.embedded();
+    let run = wall_ns(Duration::from_secs(100));
+    // Its engine makes the tables of this version, which give way to those of the version before.
+    let store = open(&options, run).expect("the engine starts");
+    let registered = "SELECT (SELECT count() FROM runs), (SELECT count() FROM sources), \
+         (SELECT count() FROM destinations) FORMAT TSV";
+    await_that("the run is registered", || {
+        home.sql(registered) == "1\t1\t2\n"
+    });
+    let sql = |query: &str| home.sql(query);
+    let tables = "SELECT name FROM system.tables WHERE database = 'pinger' FORMAT TSV";
+    for table in sql(tables).lines() {
+        sql(&format!("DROP TABLE `{table}` SYNC"));
+    }
+    make_version(VERSION - 1, &sql);
+    insert_as_version(VERSION - 1, 0, &sql);
+    let sums = sums_of_tables(&sql);
+    assert_eq!(sums.len(), TABLES.len());
+    let ask = || -> Vec<String> { sums.iter().map(|sum| home.sql(sum)).collect() };
+    let before = ask();
+    store.close(&pinger::stats::Counts::default(), store_kit::PATIENCE);
+
+    let store = open(&options, run + 1).expect("it is upgraded");
+    let versions = "SELECT max(version) FROM schema_migrations FORMAT TSV";
+    assert_eq!(home.sql(versions), format!("{VERSION}\n"));
+    assert_eq!(ask(), before);
+    store.close(&pinger::stats::Counts::default(), store_kit::PATIENCE);
 }

@@ -29,6 +29,7 @@ fn add(sum: &mut Seen, seen: &Seen) {
     sum.slow_calls += seen.slow_calls;
     sum.rows_meanwhile += seen.rows_meanwhile;
     sum.flips += seen.flips;
+    sum.flips_elsewhere += seen.flips_elsewhere;
     for (sum, gaps) in sum.gaps.iter_mut().zip(seen.gaps) {
         *sum += gaps;
     }
@@ -91,6 +92,7 @@ fn every_row_is_in_the_store_once_or_told_by_a_gap() {
         ("slow call", sum.slow_calls),
         ("row written meanwhile", sum.rows_meanwhile),
         ("flipped bit", sum.flips),
+        ("flipped bit of what does not wait", sum.flips_elsewhere),
         ("insert that landed and broke", sum.landed_and_broke),
         ("repeated token", sum.repeated),
         ("burnt token", sum.burnt),

@@ -344,3 +344,99 @@ fn an_outage_ends_where_that_is_known() {
     server.sql("TRUNCATE TABLE results");
     assert_eq!(outages_of_7(&server, "outages"), "");
 }
+
+/// Ten results, one each 30 seconds from `begin` on: which of them are what, and with which
+/// columns.
+fn ten(server: &Server, begin: u64, source: u8, destination: u8, columns: &str) {
+    server.sql(&format!(
+        "INSERT INTO incoming (run, source, destination, sequence, time_due, outcome, rtt, address, \
+         rtype, rcode, hop_limit, hop_limit_changed, hops) \
+         SELECT 1, {source}, {destination}, number, toDateTime64({begin}, 9) + 30 * number, \
+         {columns} FROM numbers(10)"
+    ));
+}
+
+/// A server with two sources that see two destinations differently, and with their traces, which
+/// are full of what would change every answer.
+fn server_of_two_sources(begin: u64) -> Server {
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    server.sql("INSERT INTO sources (id, name) VALUES (1, 'east'), (2, 'west')");
+    server.sql(
+        "INSERT INTO destinations (id, name, address) VALUES \
+         (7, 'host7', '::ffff:192.0.2.7'), (8, 'host8', '2001:db8::8')",
+    );
+    let ten = |source, destination, columns| ten(&server, begin, source, destination, columns);
+    // What is unreachable is told by a router, or by the destination itself; late answers are none.
+    ten(
+        1,
+        7,
+        "'reply', 1000000, '::ffff:192.0.2.7', 0, 0, if(number < 5, 57, 60), number = 5, 0",
+    );
+    ten(
+        2,
+        7,
+        "if(number < 4, 'error', 'reply'), if(number < 4, NULL, 5000000), \
+         if(number < 3, '::ffff:198.51.100.9', '::ffff:192.0.2.7'), if(number < 4, 3, 0), \
+         if(number < 4, 1, 0), 50, false, 0",
+    );
+    ten(
+        1,
+        8,
+        "if(number = 9, 'lost', 'reply'), if(number = 9, NULL, 2000000), '2001:db8::8', 0, 0, 61, \
+         number IN (2, 8), 0",
+    );
+    ten(2, 8, "'reply', 20000000, '2001:db8::8', 0, 0, 62, false, 0");
+    ten(
+        2,
+        8,
+        "'late', 900000000, '2001:db8:1::1', 3, 0, 0, false, 0",
+    );
+    for (source, destination) in [(1, 7), (2, 7), (1, 8), (2, 8)] {
+        ten(
+            source,
+            destination,
+            "if(number < 8, 'error', 'reply'), if(number < 8, NULL, 700000000), \
+             '::ffff:198.51.100.1', 11, 0, 200, true, 10",
+        );
+    }
+    server
+}
+
+#[test]
+fn sources_are_compared_without_their_traces() {
+    let server = server_of_two_sources(minute_ago(10));
+    let query = include_str!("../../schema/queries/compare_sources.sql");
+    assert_eq!(
+        server.sql(&format!("{query} FORMAT TSV")),
+        "host7\t2\twest\t40\t0\twest\t5\t1\n\
+         host8\t2\teast\t10\t0\twest\t20\t2\n"
+    );
+}
+
+#[test]
+fn changes_of_hop_limits_are_counted_without_traces() {
+    let begin = minute_ago(10);
+    let server = server_of_two_sources(begin);
+    let query = format!(
+        "SELECT name, changes, lowest, highest, toUnixTimestamp(first) - {begin}, \
+         toUnixTimestamp(last) - {begin} FROM ({}) FORMAT TSV",
+        include_str!("../../schema/queries/hop_changes.sql")
+    );
+    assert_eq!(
+        server.sql(&query),
+        "host8\t2\t61\t62\t60\t240\nhost7\t1\t50\t60\t120\t120\n"
+    );
+}
+
+#[test]
+fn only_errors_from_elsewhere_show_who_answered() {
+    let begin = minute_ago(10);
+    let server = server_of_two_sources(begin);
+    let query = format!(
+        "SELECT name, answered_by, rtype, rcode, answers, toUnixTimestamp(last) - {begin} \
+         FROM ({}) FORMAT TSV",
+        include_str!("../../schema/queries/who_answered.sql")
+    );
+    assert_eq!(server.sql(&query), "host7\t198.51.100.9\t3\t1\t3\t60\n");
+}

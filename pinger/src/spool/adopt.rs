@@ -20,6 +20,8 @@ struct Found {
     closes: bool,
     /// When the last result came that is known of.
     until_ns: Option<i64>,
+    /// The number of the segment that was filled last.
+    newest: Option<u64>,
 }
 
 impl<D: Disk> Spool<D> {
@@ -53,11 +55,15 @@ impl<D: Disk> Spool<D> {
             return Ok(spool);
         }
         let mut found = Found::default();
-        for (number, state, bytes) in segments {
-            match state {
-                State::Open => spool.adopt_open(number, bytes, &mut found)?,
-                _ => spool.adopt_whole(number, state, bytes, &mut found)?,
-            }
+        let (open, whole): (Vec<_>, Vec<_>) = segments
+            .into_iter()
+            .partition(|(_, state, _)| *state == State::Open);
+        found.newest = open.last().map(|(number, ..)| *number);
+        for (number, state, bytes) in whole {
+            spool.adopt_whole(number, state, bytes, &mut found)?;
+        }
+        for (number, _, bytes) in open {
+            spool.adopt_open(number, bytes, &mut found)?;
         }
         for (number, fate) in std::mem::take(&mut found.fates) {
             spool.seal_fate(number, fate, "named by a gap");
@@ -125,22 +131,10 @@ impl<D: Disk> Spool<D> {
         let name = files::name(number, State::Open);
         let content = self.disk.read(&name, 0, bytes)?;
         let contents = Contents::of(&content);
-        if contents.end.is_some() && !contents.is_whole(bytes) {
-            // It was whole, and was damaged later.
-            self.disk
-                .rename(&name, &files::name(number, State::Whole))?;
-            return self.adopt_whole(number, State::Whole, bytes, found);
-        }
+        let was_whole = contents.end.is_some() && !contents.is_whole(bytes);
         // Damage ends it, even if something readable follows.
         let contents = Contents::of(&content[..contents.valid]);
-        self.accounts = self.accounts.max(contents.accounts);
-        let Some((from_ns, until_ns)) = contents.range_ns else {
-            // It holds no rows, was never sent and never will be.
-            return Ok(());
-        };
-        found.until_ns = found.until_ns.max(Some(until_ns));
-        self.accepted += contents.size.rows;
-        self.closing.push(Open {
+        let open = contents.range_ns.map(|(from_ns, until_ns)| Open {
             number,
             bytes: contents.valid as u64,
             size: contents.size,
@@ -151,6 +145,26 @@ impl<D: Disk> Spool<D> {
             is_dirty: bytes > contents.valid as u64,
             has_end: contents.end.is_some(),
         });
+        // Before another is filled, nothing but a part of its end may be behind its rows. What the
+        // others count would hide what is missing of it.
+        let rest = &content[contents.valid..];
+        let is_sealed = match &open {
+            Some(open) => open.end_frame().emit(&[]).starts_with(rest),
+            None => bytes <= HEADER_SIZE as u64,
+        };
+        if was_whole || found.newest > Some(number) && !is_sealed {
+            // It was damaged later.
+            self.disk
+                .rename(&name, &files::name(number, State::Whole))?;
+            return self.adopt_whole(number, State::Whole, bytes, found);
+        }
+        self.accounts = self.accounts.max(contents.accounts);
+        // Without rows it was never sent and never will be.
+        if let Some(open) = open {
+            found.until_ns = found.until_ns.max(Some(open.until_ns));
+            self.accepted += open.size.rows;
+            self.closing.push(open);
+        }
         Ok(())
     }
 
@@ -200,6 +214,7 @@ impl<D: Disk> Spool<D> {
         found.closes |= segment.closes;
         if segment.table == Table::Incoming {
             found.until_ns = found.until_ns.max(Some(segment.until_ns));
+            found.newest = found.newest.max(Some(number));
         }
         if state == State::Done {
             self.kept_bytes += bytes;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 mod bad_disk;
 mod pair;
 mod refused;
+mod syncs;
 
 use pair::Pair;
 

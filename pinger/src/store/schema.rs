@@ -324,6 +324,20 @@ mod tests {
         }
     }
 
+    /// Databases hold these checksums, and refuse a pinger that has others: a change of the schema
+    /// is a new file. Version 4 has not been released yet; it is added here when it is.
+    #[test]
+    fn released_migrations_never_change() {
+        let released = [
+            "9ce5878bae813ed49c56ef7c0dfea332248f9ab2b17850db13b912120a7084e9",
+            "e56039e4dfc9351f15b7e666e00a88af39ad85f0a0795d3daa8a072ce4603099",
+            "c6f7d6fd1fa64cbfadcbb2bcc2fd4af824cb03a51f20b77bc55491fbdd700edb",
+        ];
+        for (migration, checksum) in MIGRATIONS.iter().zip(released) {
+            assert_eq!(migration.checksum(), checksum, "{}", migration.name);
+        }
+    }
+
     #[test]
     fn a_record_is_compared_with_what_is_known() {
         let one = || on_record(1, "one", KNOWN[0].checksum());

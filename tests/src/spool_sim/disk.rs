@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use pinger::spool::{Disk, DiskError, Entry, Now};
+use pinger::spool::{Disk, DiskError, Entry, Now, STORE};
 
 use super::Seen;
 use super::prober::Prober;
@@ -129,20 +129,21 @@ impl Folder {
         self.changes.clear();
     }
 
-    /// Flips a bit in a file that is whole; whether there was one.
-    pub(super) fn flip(&mut self, rng: &mut Rng, ending: &str) -> bool {
-        let mut whole = self.names.iter().filter(|(name, _)| name.ends_with(ending));
-        let Some((_, file)) = whole.next() else {
-            return false;
+    /// Flips a bit of any file, on disk too if it is there already; gives the file's name. Not of
+    /// `store`: whose rows they are is not known then, and they are left to a person.
+    pub(super) fn flip(&mut self, rng: &mut Rng) -> Option<String> {
+        let is_flipped = |(name, file): &(&String, &usize)| {
+            name.as_str() != STORE && !self.files[**file].cache.is_empty()
         };
-        let file = &mut self.files[*file];
+        let names: Vec<_> = self.names.iter().filter(is_flipped).collect();
+        let (name, file) = *names.get(rng.below(names.len() as u64) as usize)?;
+        let (name, file) = (name.clone(), &mut self.files[*file]);
         let (at, bit) = (rng.below(file.cache.len() as u64) as usize, rng.below(8));
-        if file.cache.is_empty() || file.durable.len() != file.cache.len() {
-            return false;
-        }
         file.cache[at] ^= 1 << bit;
-        file.durable[at] ^= 1 << bit;
-        true
+        if let Some(byte) = file.durable.get_mut(at) {
+            *byte ^= 1 << bit;
+        }
+        Some(name)
     }
 
     /// The names of all files.

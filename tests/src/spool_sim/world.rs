@@ -283,7 +283,6 @@ impl World {
     }
 
     pub(super) fn flip(&mut self) {
-        let ending = if self.rng.chance(0.5) { ".seg" } else { ".try" };
         let mut runs: Vec<u64> = self.folders.keys().copied().collect();
         runs.retain(|run| !self.runs[run].borrow().is_damaged);
         let index = self.rng.below(runs.len() as u64) as usize;
@@ -291,8 +290,11 @@ impl World {
             return;
         };
         let folder = &self.folders[run].folder;
-        if folder.borrow_mut().flip(&mut self.rng, ending) {
+        let flipped = folder.borrow_mut().flip(&mut self.rng);
+        if let Some(name) = flipped {
+            let is_to_send = name.ends_with(".seg") || name.ends_with(".try");
             self.seen.flips += 1;
+            self.seen.flips_elsewhere += u64::from(!is_to_send);
             self.runs[run].borrow_mut().is_damaged = true;
         }
     }

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use crate::place::Place;
 use crate::plan::{Act, Ending, Plan};
 use crate::rollups;
-use crate::round::Ran;
+use crate::round::{PROBES_A_SECOND, Ran};
 
 /// How many probes a run that was killed may have announced and not sent, or have in the send
 /// queue: one pass of its loop.
 const IN_THE_ACT_MAX: u64 = 64;
+
+/// How many probes a kill may take with it. What came in its last 100 ms is what is promised; the
+/// rest is for a machine that is busy otherwise.
+const KILLED_MAX: u64 = PROBES_A_SECOND;
 
 /// What a run that ended by itself leaves open; a second Ctrl-C also ends what is in flight.
 const NONE: u64 = 0;
@@ -43,6 +47,8 @@ pub(crate) struct Found {
     /// What they saw, for the history.
     pub(crate) seen: Vec<String>,
     pub(crate) in_gaps: u64,
+    /// The most probes that a kill took, where no disk was full.
+    pub(crate) killed: u64,
 }
 
 /// A run as the store knows it.
@@ -71,6 +77,8 @@ pub(crate) fn judge(place: &Place, plan: &Plan, ran: &[Ran]) -> Found {
         .iter()
         .map(|(run, stored)| format!("run {run}: {stored:?}"))
         .collect();
+    // A disk that was filled in one run may be full in the next.
+    let may_write = !plan.runs.iter().any(crate::plan::Run::fills_disk);
     let mut known = 0;
     for (number, run) in ran.iter().enumerate() {
         let key = stored
@@ -80,10 +88,19 @@ pub(crate) fn judge(place: &Place, plan: &Plan, ran: &[Ran]) -> Found {
         let empty = Stored::default();
         let stored = key.map_or(&empty, |key| &stored[key]);
         found.in_gaps += stored.in_gaps;
+        if run.was_killed() && may_write {
+            found.killed = found.killed.max(stored.in_gaps);
+        }
         let troubled = plan.runs.get(number).is_some_and(|run| run.fills_disk());
         for complaint in complaints(run, stored, troubled) {
             found.complaints.push(format!("run {number}: {complaint}"));
         }
+    }
+    if found.killed > KILLED_MAX {
+        found.complaints.push(format!(
+            "a kill took {} probes, {KILLED_MAX} are the most",
+            found.killed
+        ));
     }
     if known < stored.len() {
         found.complaints.push("runs that never were".to_owned());

@@ -27,7 +27,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, UNIX_EPOCH};
 
-use plan::Plan;
+use plan::{Plan, StoreKind};
 use round::Verdict;
 
 /// Rounds of the plain test, besides one that is drawn anew each time: together they have every
@@ -45,6 +45,7 @@ fn play(plan: &Plan) -> Verdict {
 
 #[test]
 fn every_probe_is_in_the_store_once_or_in_a_gap() {
+    let mut killed = 0;
     for (number, seed) in seeds().into_iter().enumerate() {
         let began = Instant::now();
         let plan = Plan::draw(seed);
@@ -60,6 +61,33 @@ fn every_probe_is_in_the_store_once_or_in_a_gap() {
             "seed {seed} (PINGER_CHAOS_SEED={seed} plays it again):\n  {}\n{}",
             verdict.complaints.join("\n  "),
             verdict.history
+        );
+        killed = killed.max(verdict.killed);
+    }
+    println!("the most that a kill took: {}", told(killed));
+}
+
+/// Probes, and how long it takes to send them.
+fn told(probes: u64) -> String {
+    let ms = probes * 1000 / round::PROBES_A_SECOND;
+    format!("{probes} probes, those of {ms} ms")
+}
+
+/// In the rounds above runs may be too short to lose more than is allowed.
+#[test]
+fn a_kill_takes_a_moment_only_however_long_the_store_is_away() {
+    for store in [StoreKind::Embedded, StoreKind::Server] {
+        let verdict = play(&Plan::kills(store));
+        println!("{store:?}: a kill took {}", told(verdict.killed));
+        let Verdict {
+            complaints,
+            history,
+            ..
+        } = verdict;
+        assert!(
+            complaints.is_empty(),
+            "{}\n{history}",
+            complaints.join("\n")
         );
     }
 }

@@ -103,6 +103,26 @@ impl Plan {
         }
     }
 
+    /// The store is away for seconds, and then the run is killed: all that it knows is on disk.
+    pub(crate) fn kills(store: StoreKind) -> Self {
+        let away = match store {
+            StoreKind::Embedded => Act::StopEngine(3000),
+            StoreKind::Server => Act::Cut(3000),
+        };
+        Self {
+            store,
+            small_disk: false,
+            spool: "disk",
+            runs: vec![Run {
+                early: None,
+                acts: vec![(100, away)],
+                end_ms: 3000,
+                ends_early: false,
+                ending: Ending::Kill,
+            }],
+        }
+    }
+
     /// A run is killed, and the answers to the insert that tells of its gap are lost.
     pub(crate) fn doubts_gap() -> Self {
         let run = |early, ending| Run {

@@ -17,6 +17,9 @@ use crate::plan::{Act, Ending, Plan, Run};
 const HOSTS: [&str; 2] = ["198.18.0.0/25", "2001:2:0:1::/121"];
 const INTERVAL: &str = "50ms";
 
+/// What that makes.
+pub(crate) const PROBES_A_SECOND: u64 = 256 * 20;
+
 /// The longest a run may take to its end once it is told to.
 const END_LIMIT: Duration = Duration::from_secs(90);
 
@@ -38,6 +41,8 @@ pub(crate) struct Verdict {
     pub(crate) history: String,
     /// The same in half a line.
     pub(crate) told: String,
+    /// The most probes that a kill took, where no disk was full.
+    pub(crate) killed: u64,
 }
 
 /// One run of pinger, over.
@@ -52,6 +57,13 @@ pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     /// The JSON object at its end.
     pub(crate) report: Option<Value>,
+}
+
+impl Ran {
+    /// Whether kill -9 ended it, as planned.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.code.is_none() && matches!(self.ending, Ending::Kill | Ending::KillBoth)
+    }
 }
 
 /// What is to be put right again.
@@ -103,6 +115,7 @@ pub(crate) fn play(plan: &Plan) -> Verdict {
     let troubles: Vec<String> = plan.runs.iter().map(Run::told).collect();
     Verdict {
         complaints: found.complaints,
+        killed: found.killed,
         history: round.history.join("\n"),
         told: format!(
             "{probes} probes, {} in gaps; {:?}{}: {}",

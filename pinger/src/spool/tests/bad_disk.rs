@@ -1,26 +1,34 @@
-//! A disk that runs short of room, as one that other programs fill does, or that does not sync.
+//! A disk that runs short of room, as one that other programs fill does, or that does not sync, and
+//! that notes what it is asked to make safe.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::*;
 
 /// Memory that says how much room it has, and does not sync a file.
 #[derive(Debug)]
-struct Bad {
+pub(super) struct Bad {
     files: MemoryDisk,
-    room_bytes: Rc<Cell<u64>>,
+    pub(super) room_bytes: Rc<Cell<u64>>,
     /// A file that cannot be synced.
     unsafe_name: Rc<Cell<&'static str>>,
+    /// What was synced, and the new names of what was renamed, in order.
+    pub(super) asked: Rc<RefCell<Vec<String>>>,
 }
 
 impl Bad {
-    fn new(files: MemoryDisk) -> Self {
+    pub(super) fn new(files: MemoryDisk) -> Self {
         Self {
             files,
             room_bytes: Rc::new(Cell::new(0)),
             unsafe_name: Rc::default(),
+            asked: Rc::default(),
         }
+    }
+
+    fn note(&self, what: String) {
+        self.asked.borrow_mut().push(what);
     }
 }
 
@@ -52,14 +60,17 @@ impl Disk for Bad {
                 words: "input/output error".to_owned(),
             });
         }
+        self.note(format!("sync {name}"));
         self.files.sync(name)
     }
 
     fn sync_folder(&mut self) -> Result<(), DiskError> {
+        self.note("sync folder".to_owned());
         self.files.sync_folder()
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.note(format!("rename {to}"));
         self.files.rename(from, to)
     }
 
@@ -105,4 +116,49 @@ fn a_run_is_closed_when_all_that_it_left_is_safe() {
     adopted.tick(at(3));
     assert!(adopted.is_closed());
     assert_eq!(adopted.counts().spooled, 5);
+}
+
+#[test]
+fn damage_before_a_later_segment_is_told() {
+    let mut killed = spool(options());
+    // The spool's thread got no turn, so the first has no end.
+    for rows in [5, 4] {
+        killed.filler.put(at(1), chunk(at(1), rows, 100));
+    }
+    killed.filler.seal();
+    killed.filler.put(at(2), chunk(at(2), 3, 100));
+    let tally = Tally {
+        sent: 9,
+        rows: 12,
+        last_ns: at(2).wall_ns,
+        is_least: false,
+    };
+    for is_damaged in [false, true] {
+        let mut disk = killed.disk_mut().copy();
+        let first = "00000001.open";
+        if is_damaged {
+            let mut content = disk.read(first, 0, u64::MAX).expect("it is there");
+            *content.last_mut().expect("rows") ^= 1;
+            disk.create(first).expect("memory does not fail");
+            disk.append(first, &content).expect("memory does not fail");
+        }
+        let adopted = Spool::adopt(disk, identity(), options(), Some(tally), at(9));
+        let mut adopted = adopted.expect("it is ours");
+        let mut rows = 0;
+        while let Some(job) = adopted.next(at(9)) {
+            rows += if job.table == Table::Incoming {
+                job.rows
+            } else {
+                0
+            };
+            adopted.done(at(9), job, End::Written);
+        }
+        let told = adopted.notices();
+        let is_told = matches!(&told[..], [Notice::Lost(GapReason::Corrupt, _)]);
+        assert_eq!(
+            (rows, is_told),
+            (if is_damaged { 8 } else { 12 }, is_damaged),
+            "{told:?}"
+        );
+    }
 }
