@@ -129,6 +129,36 @@ fn a_second_ctrl_c_ends_at_once_and_still_detaches() {
         started.elapsed()
     );
     site.assert_clean();
+    // Nobody waits for the gap to be sent, and the user hears of it.
+    assert!(ended.err.contains("1 gap wait"), "{}", ended.err);
+    assert_accounted(&site);
+}
+
+/// All probes that the first run sent end in a row, or in its one gap. What it had no time to send
+/// is sent by the next one.
+fn assert_accounted(site: &Site) {
+    let mut next = site.start_stored("--format json --interval 20ms --timeout 200ms 198.18.0.1");
+    until_rows(site, &mut next);
+    let ask = |what: &str, of: &str| {
+        let first = "SELECT min(run) FROM runs";
+        let answer = site.sql(&format!("SELECT {what} FROM {of} AND run = ({first})"));
+        answer.trim_end().to_owned()
+    };
+    let ended = "runs FINAL WHERE ended IS NOT NULL";
+    until("the next run sends what the first one left", || {
+        next.assert_runs();
+        ask("count()", ended) == "1" && ask("count()", "gaps WHERE true") != "0"
+    });
+    next.signal(libc::SIGINT);
+    next.end().report();
+    let gaps = ask("reason, probes > 0, probes = rows", "gaps WHERE true");
+    assert_eq!(gaps, "interrupted\t1\t1");
+    let number = |what: &str, of: &str| ask(what, of).parse::<u64>().unwrap();
+    let ends = "results WHERE outcome IN ('reply', 'error', 'lost', 'send_failed')";
+    assert_eq!(
+        number("count()", ends) + number("sum(probes)", "gaps WHERE true"),
+        number("sent", ended)
+    );
 }
 
 fn wall_ns() -> u64 {

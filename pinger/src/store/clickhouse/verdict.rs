@@ -293,6 +293,7 @@ fn reason(error: &clickhouse::error::Error) -> String {
                 group.words,
                 fault.worth_quoting()
             ),
+            None if fault.message.is_empty() => format!("ClickHouse's error {}", fault.code),
             None => fault.worth_quoting(),
         },
         (None, Error::TimedOut) => {
@@ -446,6 +447,7 @@ mod tests {
                 Class::Busy,
                 "Bad cast",
             ),
+            ("1001", Class::Busy, "error 1001"),
             ("503 Service Unavailable", Class::Away, "503"),
             (
                 "<html>a proxy's page</html>",

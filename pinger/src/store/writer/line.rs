@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{SpoolOptions, SpoolPlace};
+use crate::spool::look::look;
 use crate::spool::{
     Disk, ENDED, Entry, Filler, Identity, MemoryDisk, Now, Options, STORE, Spool, SpoolError,
 };
@@ -134,6 +135,17 @@ impl Line {
             Tally::remove(self.key.source, self.key.run);
             self.has_tally = false;
         }
+    }
+
+    /// Gaps that the store was not told of.
+    pub(super) fn waiting_gaps(&mut self) -> u64 {
+        // What cannot be read cannot be counted; that something waits is said all the same.
+        look(self.spool.disk_mut()).map_or(0, |holdings| holdings.gaps)
+    }
+
+    /// Whether a segment of any table waits.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.spool.counts().segments > 0
     }
 
     pub(super) fn is_on_disk(&self) -> bool {

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::filling::News;
 use super::line::{Adopted, Line};
 use super::sending::{Done, Task};
-use super::voice::Voice;
+use super::voice::{Voice, Waiting};
 use super::{Closing, Counters, LATE, held};
 use crate::config::SpoolOptions;
 use crate::spool::{Allowance, End, GapReason, Loss, Now, Report, TICK_NS, Table, Totals};
@@ -301,19 +301,23 @@ impl Spooler {
     fn done(&mut self, done: Done) {
         let Done { task, end } = done;
         self.state.out -= 1;
+        let segment = (task.key, task.job.number);
         match &end {
             End::Written => {
                 self.state.progress = Some(Instant::now());
                 self.counters.trouble().now = None;
-                self.voice.written();
+                self.voice.written(segment, Instant::now());
             }
             End::Retry(reason) | End::Doubtful(reason) | End::Failed(reason) => {
                 self.counters.trouble().now = Some(reason.clone());
                 if self.state.closing.is_none() {
-                    self.voice.failed(reason);
+                    self.voice.failed(segment, reason, Instant::now());
                 }
             }
-            End::Refused(reason) => self.counters.trouble().dropped = Some(reason.clone()),
+            End::Refused(reason) => {
+                self.counters.trouble().dropped = Some(reason.clone());
+                self.voice.refused(segment);
+            }
             End::Missing | End::Untried => {}
         }
         let is_his = |line: &&mut Line| line.key == task.key;
@@ -400,14 +404,7 @@ impl Spooler {
         }
         self.publish();
         self.clear_left();
-        let left: u64 = self
-            .left
-            .iter()
-            .map(|line| line.spool.counts().spooled)
-            .sum();
-        if left > 0 {
-            self.voice.still_waiting(left, &self.data_dir);
-        }
+        self.tell_left();
         self.own.forget_tally();
         let waiting = self.own.spool.counts().spooled;
         let unwritten = match self.own.is_on_disk() {
@@ -418,10 +415,30 @@ impl Spooler {
         if unwritten > 0 {
             self.counters.drop_rows(unwritten, LATE);
         }
+        let what = Waiting {
+            results: waiting - unwritten,
+            gaps: self.own.waiting_gaps(),
+        };
         if self.own.spool.is_drained() {
             self.own.clear();
-        } else if waiting > unwritten {
-            self.voice.waiting(waiting - unwritten, self.own.path());
+        } else if !self.own.is_on_disk() {
+            if what.gaps > 0 {
+                self.voice.forgotten(what);
+            }
+        } else if self.own.has_unsent() {
+            self.voice.waiting(what, self.own.path());
+        }
+    }
+
+    /// Says what earlier runs left and what still waits.
+    fn tell_left(&mut self) {
+        let mut what = Waiting::default();
+        for line in &mut self.left {
+            what.results += line.spool.counts().spooled;
+            what.gaps += line.waiting_gaps();
+        }
+        if self.left.iter().any(Line::has_unsent) {
+            self.voice.still_waiting(what, &self.data_dir);
         }
     }
 }
