@@ -164,7 +164,7 @@ fn connections_that_say_nothing_keep_no_rows_out() {
     let port = Endpoint::of(&options).port;
     let engine = engines(&options.data_dir)[0];
     // They are put out after some seconds, which a busy machine may need for the rows: then again.
-    let in_time = (0..5).any(|number| {
+    let in_time = (0..3).any(|number| {
         let idle = Idle::hold(port, IDLE);
         store.sender().offer(chunk(run, number, 1000));
         await_that("rows are written", || {
