@@ -5,7 +5,7 @@ mod store_kit;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,10 @@ use pinger::stats::Counts;
 use rcgen::CertifiedKey;
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use store_kit::{Home, PATIENCE, Server, all_written, chunk, open, required, wall_ns};
+use store_kit::{
+    Home, PATIENCE, Server, Wire, all_written, await_notice, await_that, chunk, open, required,
+    wall_ns,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
@@ -217,4 +220,110 @@ fn a_wrong_password_is_not_repeated() {
             );
         }
     }
+}
+
+/// What must be nowhere: the password of the server's users, as it is and as HTTP would carry it
+/// together with the user.
+const SECRETS: [&str; 2] = ["geheim", "Ym9zczpnZWhlaW0="];
+
+fn assert_secret(place: &str, bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{place}: {text}");
+    }
+}
+
+/// Files under a directory with what is in them, whoever removes some meanwhile.
+fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            files(&entry.path(), found);
+        } else if let Ok(bytes) = fs::read(entry.path()) {
+            found.push((entry.path().display().to_string(), bytes));
+        }
+    }
+}
+
+/// No file of the data directory has the password; one has what stands beside it in the URL.
+fn assert_files_secret(options: &StoreOptions, beside: &str) {
+    let mut found = Vec::new();
+    files(&options.data_dir, &mut found);
+    for (name, bytes) in &found {
+        assert_secret(name, bytes);
+    }
+    let has = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(beside);
+    assert!(
+        found.iter().any(|(_, bytes)| has(bytes)),
+        "the test can tell"
+    );
+}
+
+#[test]
+fn a_run_leaves_its_password_nowhere() {
+    let server = Server::start();
+    let mut wire = Wire::to(server.port);
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let options = server.options("boss", wire.port, "pinger");
+    let beside = format!("127.0.0.1:{}/pinger", wire.port);
+    let run = wall_ns(Duration::from_secs(100));
+    let store = open(&options, run).expect("it is there");
+    let notices = store.notices().clone();
+    assert_secret("description", store.description().as_bytes());
+
+    // Rows that are written, and some that are refused.
+    server.sql("ALTER TABLE results ADD CONSTRAINT test CHECK rhost != 99");
+    let sender = store.sender();
+    for number in 0..2 {
+        let mut chunk = chunk(run, number, 5);
+        if number == 1 {
+            chunk.rows[3].rhost = 99;
+        }
+        sender.offer(chunk);
+        await_that("it is done", || sender.counts().spooled == 0);
+    }
+    let mut told = await_notice(&store, "pinger spool retry");
+    assert_files_secret(&options, &beside);
+    // Rows that wait, as the server is away.
+    wire.cut();
+    sender.offer(chunk(run, 2, 5));
+    told.extend(await_notice(&store, "the store does not take rows"));
+    assert_secret("trouble", format!("{:?}", store.trouble()).as_bytes());
+    store.close(&Counts::default(), Duration::ZERO);
+    told.extend(notices.try_iter());
+    assert_secret("notices", told.join("\n").as_bytes());
+    assert_files_secret(&options, &beside);
+
+    // Away, refused again, sent, done.
+    let url = format!("http://boss@{beside}");
+    for (code, words) in [(1, "cannot reach"), (3, "stays: "), (0, "into incoming")] {
+        let output = retry(&options, &url);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(words), "{said}");
+        assert_secret("retry", &output.stderr);
+        assert_secret("retry", &output.stdout);
+        assert_files_secret(&options, &beside);
+        match code {
+            1 => {
+                wire.mend();
+                // It sends what waits: the gap that tells of the refused rows.
+                let next = open(&options, run + 1).expect("it is there");
+                await_that("what waited is written", || {
+                    server.sql("SELECT count() FROM gaps FORMAT TSV") == "1\n"
+                });
+                next.close(&Counts::default(), PATIENCE);
+            }
+            3 => drop(server.sql("ALTER TABLE results DROP CONSTRAINT test")),
+            _ => {}
+        }
+    }
+}
+
+fn retry(options: &StoreOptions, url: &str) -> Output {
+    Command::new(required("PINGER_BIN"))
+        .args(["spool", "retry", "--store", url, "--data-dir"])
+        .arg(&options.data_dir)
+        .env("PINGER_STORE_PASSWORD", "geheim")
+        .output()
+        .expect("PINGER_BIN runs")
 }

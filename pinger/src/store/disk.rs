@@ -19,6 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::embedded::private;
 use crate::spool::{Disk, DiskError, Entry, MemoryDisk};
 use crate::wire::tally::TallyCopy;
 
@@ -229,7 +230,7 @@ impl Disk for Folder {
             }
             // What was there goes, whoever still has it open.
             absent_is_fine(fs::remove_file(&path))?;
-            private().create_new(true).append(true).open(&path)
+            private_file().create_new(true).append(true).open(&path)
         };
         let file = make().map_err(self.failed("create", name))?;
         self.open = Some((name.to_owned(), file));
@@ -404,8 +405,10 @@ fn try_lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Keeps others from making or taking folders meanwhile; also the spool's folder, made if need be.
+/// Keeps others from making or taking folders meanwhile; also the spool's folder, made if need be,
+/// in a data directory that is private.
 fn guard(data_dir: &Path) -> io::Result<(PathBuf, File)> {
+    private::data_dir(data_dir)?;
     let spool = spool_dir(data_dir);
     DirBuilder::new()
         .recursive(true)
@@ -417,14 +420,14 @@ fn guard(data_dir: &Path) -> io::Result<(PathBuf, File)> {
 }
 
 fn lock_file(folder: &Path) -> io::Result<File> {
-    private()
+    private_file()
         .create(true)
         .truncate(false)
         .write(true)
         .open(folder.join(LOCK))
 }
 
-fn private() -> fs::OpenOptions {
+fn private_file() -> fs::OpenOptions {
     let mut options = File::options();
     options.mode(0o600);
     options

@@ -42,7 +42,7 @@ mod lock;
 mod mend;
 mod plan;
 mod port;
-mod private;
+pub(super) mod private;
 
 pub use child::child_main;
 pub use endpoint::Endpoint;

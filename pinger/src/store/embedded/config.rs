@@ -113,6 +113,12 @@ impl Settings<'_> {
     }
 }
 
+/// The most connections that are served at a time; as many again wait for their turn.
+const CONNECTIONS_MAX: u64 = 1024;
+
+/// How long a connection may say nothing where it should, seconds. Pinger says all at once.
+const SILENCE_MAX: u64 = 5;
+
 /// Threads and caches: the engine shares few cores with a sender that must be on time, and holds
 /// one table of weight.
 const LIMITS: [(&str, u64); 14] = [
@@ -126,8 +132,9 @@ const LIMITS: [(&str, u64); 14] = [
     ("background_message_broker_schedule_pool_size", 1),
     ("background_distributed_schedule_pool_size", 1),
     ("background_buffer_flush_schedule_pool_size", 1),
-    // The writer, a few people who ask, and what a query needs.
-    ("max_connections", 32),
+    // Far more than the writer and those who ask need: any local user may connect, and those who
+    // say nothing must not keep the writer out. Each takes a thread and two file descriptors.
+    ("max_connections", CONNECTIONS_MAX),
     ("max_concurrent_queries", 16),
     ("max_thread_pool_size", 200),
     ("mark_cache_size", 64 << 20),
@@ -189,7 +196,8 @@ pub(super) fn users(password: &str) -> String {
     );
     format!(
         "<clickhouse>\n\
-         <profiles><default><log_queries>0</log_queries></default></profiles>\n\
+         <profiles><default><log_queries>0</log_queries>\
+         <http_receive_timeout>{SILENCE_MAX}</http_receive_timeout></default></profiles>\n\
          <quotas><default></default></quotas>\n\
          <users>\n{default}{ours}</users>\n\
          </clickhouse>\n"

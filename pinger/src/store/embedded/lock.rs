@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::endpoint;
-use super::private::{self, HINT};
+use super::private::{self, HINT, PRIVATE_HINT};
 use crate::store::StoreError;
 
 /// The longest to wait for the engine of a pinger that is gone: it ends within seconds.
@@ -61,6 +61,7 @@ impl DirLock {
     /// When the directory cannot be used.
     pub(in crate::store) fn try_take(data_dir: &Path) -> Result<Option<Self>, StoreError> {
         private::dir(data_dir)?;
+        private::data_dir(data_dir).map_err(StoreError::file("use", data_dir, PRIVATE_HINT))?;
         let path = data_dir.join("lock");
         let mut file = File::options()
             .create(true)
