@@ -51,12 +51,13 @@ fn a_range_is_answered_from_what_is_fine_enough_and_still_there() {
         let (since, until) = (around + seconds / 2, around as i64 - (seconds / 2) as i64);
         let range = format!("from = now() - {since}, until = now() - ({until})");
         let rows = format!(
-            "SELECT any(step), sum(sent), sum(reply), min(rtt_min_ms), max(rtt_max_ms) \
+            "SELECT any(step), sum(sent), sum(reply), min(rtt_min_ms), max(rtt_max_ms), \
+             countIf(step > 1 AND rtt_p50_ms NOT BETWEEN 1.98 AND 2.02), max(rtt_p99_ms) \
              FROM loss_and_rtt({range}) WHERE destination = 7 FORMAT TSV"
         );
         let within = |age: &&u64| age.abs_diff(around) <= seconds / 2;
         let times = ages.iter().filter(within).count();
-        let expected = format!("{step}\t{}\t{}\t1\t3\n", 4 * times, 3 * times);
+        let expected = format!("{step}\t{}\t{}\t1\t3\t0\t3\n", 4 * times, 3 * times);
         assert_eq!(server.sql(&rows), expected, "{range}");
         let unknown =
             format!("SELECT countIf(hop_limit_changes IS NULL) > 0 FROM loss_and_rtt({range})");
@@ -439,4 +440,24 @@ fn only_errors_from_elsewhere_show_who_answered() {
         include_str!("../../schema/queries/who_answered.sql")
     );
     assert_eq!(server.sql(&query), "host7\t198.51.100.9\t3\t1\t3\t60\n");
+}
+
+#[test]
+fn a_histogram_whose_counts_have_expired_is_no_step() {
+    let server = Server::start();
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    for age in [90, 300] {
+        server.sql(&format!(
+            "INSERT INTO incoming (run, source, destination, sequence, time_due, rtt, outcome) \
+             SELECT 1, 1, 7, number, now() - INTERVAL {age} DAY, 1000000, 'reply' FROM numbers(3)"
+        ));
+    }
+    let steps = "SELECT count(), min(sent) FROM \
+         loss_and_rtt(from = now() - INTERVAL 400 DAY, until = now()) FORMAT TSV";
+    assert_eq!(server.sql(steps), "2\t3\n");
+    server.sql(
+        "ALTER TABLE results_hour DELETE WHERE hour < now() - INTERVAL 200 DAY \
+         SETTINGS mutations_sync = 2",
+    );
+    assert_eq!(server.sql(steps), "1\t3\n");
 }

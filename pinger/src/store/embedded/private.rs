@@ -2,7 +2,7 @@
 //!
 //! Who may write into the data directory can put a configuration of his own into the engine's
 //! place, so one that others own or may write into is refused: what they have left there cannot be
-//! told from what is ours. One that they may only read is made private.
+//! told from what is ours. One that they may only read, or that is empty, is made private.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -48,6 +48,7 @@ pub(in crate::store) fn data_dir(path: &Path) -> io::Result<()> {
 }
 
 fn secure(path: &Path, we: u32) -> io::Result<()> {
+    close_empty(path, we)?;
     let root = open_of(path, we)?;
     let alone = is_ours_alone(path)?;
     if alone {
@@ -67,6 +68,22 @@ fn secure(path: &Path, we: u32) -> io::Result<()> {
             )));
         }
         close(&opened)?;
+    }
+    Ok(())
+}
+
+/// Makes a directory of ours private that has nothing in it yet: a container's new volume, say.
+fn close_empty(path: &Path, we: u32) -> io::Result<()> {
+    let opened = File::open(path)?;
+    let metadata = opened.metadata()?;
+    let is_empty = || Ok::<_, io::Error>(fs::read_dir(path)?.next().is_none());
+    if metadata.uid() != we || !is_empty()? {
+        return Ok(());
+    }
+    close(&opened)?;
+    // Somebody was faster: as it was, it is refused.
+    if !is_empty()? {
+        opened.set_permissions(metadata.permissions())?;
     }
     Ok(())
 }
@@ -220,6 +237,15 @@ mod tests {
             assert!(error.contains("chmod -R go-rwx"), "{error}");
             let config = home.modes(&folders)[1];
             assert_eq!(config, folder, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_new_volume_is_made_private() {
+        for mode in [0o777, 0o2775, 0o1777, 0o755] {
+            let home = Home::new(&[("", mode)]);
+            data_dir(&home.0).unwrap();
+            assert_eq!(home.modes(&[("", mode)])[0] & 0o777, PRIVATE, "{mode:o}");
         }
     }
 
