@@ -31,6 +31,7 @@ mod disk;
 pub mod embedded;
 mod error;
 pub mod export;
+mod private;
 pub mod schema;
 mod session;
 pub mod spooled;

@@ -19,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::embedded::private;
+use super::private;
 use crate::spool::{Disk, DiskError, Entry, MemoryDisk};
 use crate::wire::tally::TallyCopy;
 

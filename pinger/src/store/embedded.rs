@@ -42,7 +42,6 @@ mod lock;
 mod mend;
 mod plan;
 mod port;
-pub(super) mod private;
 
 pub use child::child_main;
 pub use endpoint::Endpoint;

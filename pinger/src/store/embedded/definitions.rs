@@ -15,8 +15,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::listing::{HINT, entries, subdirectories};
-use super::private;
+
 use crate::store::StoreError;
+use crate::store::private;
 
 /// What the format version of a table's directory says: there is only this one.
 const FORMAT: &str = "1";

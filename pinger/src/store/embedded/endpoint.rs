@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::private::{self, HINT};
 use crate::store::StoreError;
 use crate::store::clickhouse::Address;
+use crate::store::private::{self, HINT};
 
 /// What the file says. Whoever has it can do all that pinger can.
 #[derive(Serialize, Deserialize)]

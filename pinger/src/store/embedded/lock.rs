@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::endpoint;
-use super::private::{self, HINT, PRIVATE_HINT};
+
 use crate::store::StoreError;
+use crate::store::private::{self, HINT, PRIVATE_HINT};
 
 /// The longest to wait for the engine of a pinger that is gone: it ends within seconds.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(15);

@@ -15,8 +15,9 @@ use super::config::{self, Secrets};
 use super::definitions::Definitions;
 use super::find::Program;
 use super::lock::DirLock;
-use super::{absolute, child, mend, private};
+use super::{absolute, child, mend};
 use crate::store::StoreError;
+use crate::store::private;
 
 /// Environment variable that names the `pinger` to start as the engine, for programs that use this
 /// library and are not `pinger`, such as its tests; else it is the program that runs.

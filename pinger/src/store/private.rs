@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use crate::store::StoreError;
+use super::StoreError;
 
 /// What to do where a file of the data directory cannot be used.
 pub(super) const HINT: &str = "choose another --data-dir, or run as the user who owns this one";
@@ -42,7 +42,7 @@ const PRIVATE: u32 = 0o700;
 /// # Errors
 /// When it, or what pinger has in it, belongs to somebody else or is open to others and not ours
 /// to close, or the disk refuses.
-pub(in crate::store) fn data_dir(path: &Path) -> io::Result<()> {
+pub(super) fn data_dir(path: &Path) -> io::Result<()> {
     make(path)?;
     secure(path, us())
 }
