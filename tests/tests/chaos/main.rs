@@ -79,17 +79,13 @@ fn a_kill_takes_a_moment_only_however_long_the_store_is_away() {
     for store in [StoreKind::Embedded, StoreKind::Server] {
         let verdict = play(&Plan::kills(store));
         println!("{store:?}: a kill took {}", told(verdict.killed));
-        let Verdict {
-            complaints,
-            history,
-            ..
-        } = verdict;
-        assert!(
-            complaints.is_empty(),
-            "{}\n{history}",
-            complaints.join("\n")
-        );
+        expect_clean(&verdict);
     }
+}
+
+fn expect_clean(verdict: &Verdict) {
+    let complaints = verdict.complaints.join("\n");
+    assert!(complaints.is_empty(), "{complaints}\n{}", verdict.history);
 }
 
 /// The checks can fail: what a run keeps in memory only is lost with its process, and that is
@@ -110,17 +106,7 @@ fn a_store_that_loses_rows_is_found_out() {
 
 #[test]
 fn a_gap_is_there_once_though_the_answer_was_lost() {
-    let verdict = play(&Plan::doubts_gap());
-    let Verdict {
-        complaints,
-        history,
-        ..
-    } = verdict;
-    assert!(
-        complaints.is_empty(),
-        "{}\n{history}",
-        complaints.join("\n")
-    );
+    expect_clean(&play(&Plan::doubts_gap()));
 }
 
 /// All kinds of trouble and of endings in these plans, by their names.
