@@ -419,13 +419,21 @@ mod tests {
         assert_eq!(fail(&mut troubles, 2, &[runs, runs], late), []);
         assert_eq!(troubles.written(segment(1), late), []);
         assert_eq!(fail(&mut troubles, 2, &[runs], late), begun(runs));
-        // What is put aside, or gone from the spool, is not waited for.
-        assert_eq!(troubles.written(segment(9), late), []);
-        assert_eq!(fail(&mut troubles, 3, &[GONE], late), []);
-        troubles.refused(segment(2));
-        assert_eq!(troubles.now(), Some(GONE));
-        let told = troubles.written(segment(4), late + FORGOTTEN);
-        assert_eq!(told, [Change::AllOver]);
+    }
+
+    #[test]
+    fn what_is_put_aside_or_gone_from_the_spool_is_not_waited_for() {
+        let now = Instant::now();
+        let mut troubles = Troubles::default();
+        assert_eq!(fail(&mut troubles, 1, &[GONE, GONE], now), begun(GONE));
+        troubles.refused(segment(1));
+        assert_eq!(troubles.now(), None);
+        assert_eq!(troubles.written(segment(2), now), [Change::AllOver]);
+        let told = fail(&mut troubles, 3, &[NO_RIGHT, NO_RIGHT], now);
+        assert_eq!(told, begun(NO_RIGHT));
+        let last = now + FORGOTTEN;
+        assert_eq!(troubles.written(segment(4), last - OUTAGES_APART), []);
+        assert_eq!(troubles.written(segment(5), last), [Change::AllOver]);
         assert_eq!(troubles.now(), None);
     }
 
