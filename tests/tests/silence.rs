@@ -5,10 +5,12 @@
 #[expect(dead_code, reason = "other tests use the rest of the kit")]
 mod store_kit;
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use pinger::config::StoreOptions;
 use pinger::stats::{Counts, RowCounts};
-use pinger::store::{Timeouts, spooled};
+use pinger::store::{Store, Timeouts, spooled};
 use store_kit::wire::Stall;
 use store_kit::{
     PATIENCE, SUMS, all_written, await_notice, await_that, behind_a_wire, chunk, chunk_of,
@@ -100,6 +102,19 @@ fn an_insert_that_is_not_taken_is_given_up_and_sent_again() {
     assert_eq!(server.sql(SUMS), sums(400_000));
 }
 
+/// Opens a store whose server is silent, and fails if that does not end.
+fn open_soon(timeouts: Timeouts, options: &StoreOptions, run: u64) -> Store {
+    let options = options.clone();
+    let (done, opened) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Who has waited for too long is gone.
+        let _ = done.send(open_within(&timeouts, &options, run));
+    });
+    let opened = opened.recv_timeout(PATIENCE);
+    let store = opened.expect("the start does not wait for ever");
+    store.expect("silence stops nobody")
+}
+
 #[test]
 fn a_server_that_is_silent_at_the_start_is_told_once_and_gets_the_rows_later() {
     // From the first word on, and when all but its version is known.
@@ -112,7 +127,7 @@ fn a_server_that_is_silent_at_the_start_is_told_once_and_gets_the_rows_later() {
             ..ALL_LONG
         };
         wire.stall(stall);
-        let store = open_within(&timeouts, &options, run).expect("silence stops nobody");
+        let store = open_soon(timeouts, &options, run);
         assert!(store.description().contains("which is away"), "{stall:?}");
         let sender = store.sender();
         sender.offer(chunk(run, 0, 1000));
