@@ -24,6 +24,7 @@ use disk::RunKey;
 use schema::Company;
 use session::{Session, Sharing};
 use tables::{DestinationRow, RunRow, SourceRow};
+use timeouts::in_time;
 use writer::{Setup, Writer};
 
 mod clickhouse;
@@ -38,10 +39,12 @@ pub mod spooled;
 pub mod sql;
 mod suggestions;
 mod tables;
+mod timeouts;
 mod writer;
 
 pub use error::StoreError;
 pub use suggestions::{Suggestion, suggestions};
+pub use timeouts::Timeouts;
 pub use writer::{ChunkSender, QUEUE_CHUNKS, QUEUE_ROWS};
 
 /// A run as the `runs` table knows it at its start.
@@ -87,9 +90,23 @@ impl Store {
         destinations: &[Destination],
         run: &RunInfo,
     ) -> Result<Self, StoreError> {
+        Self::open_within(&Timeouts::default(), options, source, destinations, run)
+    }
+
+    /// The same, with other limits for a server that is silent.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn open_within(
+        timeouts: &Timeouts,
+        options: &StoreOptions,
+        source: &Source,
+        destinations: &[Destination],
+        run: &RunInfo,
+    ) -> Result<Self, StoreError> {
         let mut session = Session::open(options, Sharing::Own)?;
         let run = RunRow::start(run, source.id, destinations.len());
-        let found = session.block_on(find(&session, options))?;
+        let found = session.block_on(find(&session, options, timeouts.start))?;
         // Only now: who asks the engine finds the tables there.
         session.share()?;
         let setup = Setup {
@@ -101,18 +118,13 @@ impl Store {
                 source: source.id,
             },
             registration: registration(source, destinations, &run),
-            is_checked: found.away.is_none(),
+            away: found.away,
             is_embedded: session.is_embedded(),
             look: writer::LOOK,
+            timeouts: *timeouts,
         };
         let (writer, notices) = Writer::start(session.connection(), setup)?;
         session.keep_up(writer.notices_in());
-        if let Some(reason) = found.away {
-            // The queue of notices is empty yet.
-            let _ = writer
-                .notices_in()
-                .try_send(format!("{reason}; results wait until it is there"));
-        }
         Ok(Self {
             writer,
             session,
@@ -143,7 +155,7 @@ impl Store {
         self.writer.tally()
     }
 
-    /// Why rows wait at the moment, in the store's own words; `None` while it takes them.
+    /// Why rows wait at the moment, in the store's own words; `None` while it takes them all.
     pub fn trouble(&self) -> Option<String> {
         self.writer.trouble()
     }
@@ -171,9 +183,6 @@ impl Store {
     }
 }
 
-/// The longest a server is waited for at the start: then it is away, and probing begins.
-const LOOK_MAX: Duration = Duration::from_secs(10);
-
 /// Tables that a run inserts into, and a column of each.
 const INSERTED: [(&str, &str); 5] = [
     ("incoming", "run"),
@@ -191,54 +200,61 @@ struct Found {
     away: Option<String>,
 }
 
-async fn find(session: &Session, options: &StoreOptions) -> Result<Found, StoreError> {
+async fn find(
+    session: &Session,
+    options: &StoreOptions,
+    limit: Duration,
+) -> Result<Found, StoreError> {
     let connection = session.connection();
     if session.is_embedded() {
         let definitions = session.definitions();
         schema::apply(connection, Company::Alone, definitions, &mut tell).await?;
-    } else if let Some(reason) = away(connection).await? {
-        let url = connection.url();
+        let version = version(connection).await?;
+        let place = options.data_dir.display();
         return Ok(Found {
-            description: format!("ClickHouse at {url}, which is away"),
-            away: Some(reason),
+            description: format!("embedded ClickHouse {version} in {place}"),
+            away: None,
         });
     }
-    let version: String = connection.fetch_one("SELECT version()").await?;
-    let description = match session.is_embedded() {
-        true => format!(
-            "embedded ClickHouse {version} in {}",
-            options.data_dir.display()
-        ),
-        false => format!("ClickHouse {version} at {}", connection.url()),
+    let url = connection.url();
+    let looked = match in_time(limit, look(connection)).await {
+        Ok(looked) => looked?,
+        Err(words) => Err(format!("{words} ({url})")),
     };
-    Ok(Found {
-        description,
-        away: None,
+    Ok(match looked {
+        Ok(version) => Found {
+            description: format!("ClickHouse {version} at {url}"),
+            away: None,
+        },
+        Err(reason) => Found {
+            description: format!("ClickHouse at {url}, which is away"),
+            away: Some(reason),
+        },
     })
 }
 
-/// Looks whether a server may be written to; if it is not there just now, why, in words. That is
-/// no reason not to probe.
-async fn away(connection: &Connection) -> Result<Option<String>, StoreError> {
+/// Looks whether a server may be written to; its version, or why it is not there just now, in
+/// words. That is no reason not to probe.
+async fn look(connection: &Connection) -> Result<Result<String, String>, StoreError> {
     let look = async {
         schema::check(connection).await?;
         for (table, key) in INSERTED {
             connection.may_insert(table, key).await?;
         }
-        Ok::<_, StoreError>(())
+        version(connection).await
     };
-    match tokio::time::timeout(LOOK_MAX, look).await {
-        Ok(Ok(())) => Ok(None),
-        Ok(Err(error)) if error.may_pass() => {
+    match look.await {
+        Ok(version) => Ok(Ok(version)),
+        Err(error) if error.may_pass() => {
             let text = error.to_string();
-            Ok(text.lines().next().map(str::to_owned))
+            Ok(Err(text.lines().next().unwrap_or_default().to_owned()))
         }
-        Ok(Err(error)) => Err(error),
-        Err(_) => Ok(Some(format!(
-            "ClickHouse at {} does not answer",
-            connection.url()
-        ))),
+        Err(error) => Err(error),
     }
+}
+
+async fn version(connection: &Connection) -> Result<String, StoreError> {
+    connection.fetch_one("SELECT version()").await
 }
 
 /// An upgrade of the embedded store may take long, and there is no view yet to say so.

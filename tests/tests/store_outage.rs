@@ -17,18 +17,9 @@ use pinger::stats::{Counts, RowCounts};
 use pinger::store::spooled;
 use pinger::wire::tally::{Tally, TallyCopy};
 use store_kit::{
-    Home, PATIENCE, SOURCE, Server, Wire, all_written, await_notice, await_that, chunk, open,
-    wall_ns,
+    Home, PATIENCE, SOURCE, SUMS, Server, all_written, await_notice, await_that, behind_a_wire,
+    chunk, noisy_chunk, open, sums, wall_ns,
 };
-
-/// A server with our tables, a wire to it that can be cut, and the way to it by that wire.
-fn behind_a_wire() -> (Server, Wire, StoreOptions) {
-    let server = Server::start();
-    let wire = Wire::to(server.port);
-    pinger::store::apply_schema(&server.boss()).expect("boss may");
-    let options = server.options("boss", wire.port, "pinger");
-    (server, wire, options)
-}
 
 /// The folders of runs in a spool.
 fn folders(options: &StoreOptions) -> Vec<PathBuf> {
@@ -44,14 +35,6 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     paths
         .filter(|path| path.extension().is_some_and(|is| is == ending))
         .collect()
-}
-
-/// Rows, distinct rows, and what the rollups of both steps say.
-const SUMS: &str = "SELECT (SELECT (count(), uniqExact(run, destination, sequence)) FROM results), \
-     (SELECT sum(reply) FROM results_minute), (SELECT sum(reply) FROM results_hour) FORMAT TSV";
-
-fn sums(rows: u64) -> String {
-    format!("({rows},{rows})\t{rows}\t{rows}\n")
 }
 
 const GAPS: &str = "SELECT run, reason, sum(probes), sum(rows) FROM gaps GROUP BY run, reason \
@@ -488,20 +471,6 @@ fn a_full_spool_drops_what_it_is_told_to_and_says_so() {
         let is_there = last == format!("{}\n", number * 10_000 - 1);
         assert_eq!(is_there, drop == DropPolicy::Oldest, "{drop:?}: {last}");
     }
-}
-
-/// 10,000 rows that hardly compress.
-fn noisy_chunk(run: u64, number: u64) -> pinger::rows::RowChunk {
-    let mut chunk = chunk(run, number, 10_000);
-    for row in &mut chunk.rows {
-        let noise = row
-            .sequence
-            .wrapping_add(1)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        row.rtt = Some(noise >> 16);
-        row.lag = noise.rotate_left(17) >> 16;
-    }
-    chunk
 }
 
 #[test]

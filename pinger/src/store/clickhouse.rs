@@ -1,8 +1,6 @@
 //! One connection to a ClickHouse server over HTTP: statements in, rows or bytes out, and the
 //! server's errors told apart.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use clickhouse::{Client, Compression, RowOwned, RowRead};
 use hyper_rustls::HttpsConnector;
@@ -10,6 +8,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 
 use super::StoreError;
 use super::schema::SchemaError;
+use super::timeouts::Timeouts;
 pub(super) use address::{Address, DATABASE};
 use fault::ServerFault;
 use transport::{client, secure_connector};
@@ -19,12 +18,9 @@ pub(super) mod fault;
 mod transport;
 pub(super) mod verdict;
 
-/// The longest a server may take to accept a chunk of an insert: it takes a chunk within
-/// milliseconds unless it is stuck.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The longest a server may take to finish an insert: a busy disk needs seconds.
-const END_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bytes of an insert that are handed to the connection at a time: a server that takes none for
+/// long is stuck, however long a slow network needs for all of them.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// A server and a database in it, ready to be asked.
 pub struct Connection {
@@ -209,17 +205,19 @@ impl Connection {
     /// Inserts blocks that are in ClickHouse's Native format and compressed already, as they are;
     /// a second insert under the same token changes nothing.
     ///
-    /// `statement` ends in `FORMAT Native`.
+    /// `statement` ends in `FORMAT Native`. A server that is silent for longer than `timeouts`
+    /// allow is given up.
     pub(super) async fn insert_blocks(
         &self,
         statement: &str,
         token: &str,
-        blocks: impl IntoIterator<Item = Bytes>,
+        mut blocks: Bytes,
+        timeouts: &Timeouts,
     ) -> clickhouse::error::Result<()> {
         let mut insert = self
             .raw
             .insert_formatted_with(statement)
-            .with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT))
+            .with_timeouts(Some(timeouts.piece), Some(timeouts.insert))
             .with_setting("decompress", "1")
             // Acknowledged means written: the server must not answer before it has the part.
             .with_setting("async_insert", "0")
@@ -231,8 +229,9 @@ impl Connection {
             .with_setting("insert_deduplication_token", token)
             // The tables that materialized views fill drop a repeated segment as well.
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
-        for block in blocks {
-            insert.send(block).await?;
+        while !blocks.is_empty() {
+            let piece = blocks.split_to(blocks.len().min(PIECE_BYTES));
+            insert.send(piece).await?;
         }
         insert.end().await
     }

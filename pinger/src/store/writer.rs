@@ -21,6 +21,7 @@ use super::clickhouse::Connection;
 use super::disk::RunKey;
 use super::session::runtime;
 use super::tables::RunRow;
+use super::timeouts::Timeouts;
 use crate::config::SpoolOptions;
 use crate::native::Block;
 use crate::rows::RowChunk;
@@ -38,6 +39,7 @@ mod filling;
 mod line;
 mod sending;
 mod spooler;
+mod troubles;
 mod voice;
 
 /// Rows that wait at most to get onto the disk, 200 megabytes: what 50,000 a second come to in
@@ -94,7 +96,7 @@ struct Counters {
 /// Why rows wait or were lost.
 #[derive(Debug, Default)]
 struct Trouble {
-    /// What the store says at the moment; `None` while it takes rows.
+    /// What the store says at the moment; `None` while it takes all rows.
     now: Option<String>,
     /// Why rows were dropped last.
     dropped: Option<String>,
@@ -115,9 +117,7 @@ impl Counters {
 
     fn drop_rows(&self, rows: u64, reason: &str) {
         self.dropped.fetch_add(rows, Ordering::AcqRel);
-        let mut trouble = self.trouble();
-        let reason = trouble.now.clone().unwrap_or_else(|| reason.to_owned());
-        trouble.dropped = Some(reason);
+        self.trouble().dropped = Some(reason.to_owned());
     }
 
     /// Drops a chunk that finds no room, for the spool to tell.
@@ -205,12 +205,14 @@ pub(super) struct Setup<'a> {
     pub key: RunKey,
     /// Rows of the small tables, which go first.
     pub registration: Vec<(Table, Block)>,
-    /// Whether the store was there and its schema is the right one.
-    pub is_checked: bool,
+    /// Why the store was not there at the start; if it was, its schema is the right one.
+    pub away: Option<String>,
     /// Whether the engine is our own.
     pub is_embedded: bool,
     /// How often it is looked for what others left.
     pub look: Duration,
+    /// How long a silent server is waited for.
+    pub timeouts: Timeouts,
 }
 
 /// The writer's threads, from outside.
@@ -253,7 +255,7 @@ impl Writer {
         // Each is about how things stand, so the last one is enough.
         let (allow, allowances) = bounded(1);
         let (tell, news) = bounded(1);
-        let is_checked = Arc::new(setup.is_checked.into());
+        let is_checked = Arc::new(setup.away.is_none().into());
         let (own, filler) = Line::create(&mut setup, spooler::now())?;
         let filling = Filling {
             filler,
@@ -271,6 +273,7 @@ impl Writer {
             data_dir: setup.data_dir.to_owned(),
             store: setup.store,
             look: setup.look,
+            close_max: setup.timeouts.close,
             filling: Some(spawn("pinger-filling", move || filling.run())?),
             news,
             allow: Some(allow),
@@ -281,7 +284,7 @@ impl Writer {
             voice: Voice::new(
                 writer.notify.clone(),
                 connection.url().to_owned(),
-                !setup.is_checked,
+                setup.away,
             ),
             state: spooler::State::default(),
         };
@@ -291,6 +294,7 @@ impl Writer {
                 // Of its own: connections belong to the runtime that opened them.
                 connection: connection.another(),
                 closing: closed.clone(),
+                timeouts: setup.timeouts,
                 is_checked: Arc::clone(&is_checked),
                 forgets: !setup.is_embedded,
             };

@@ -1,13 +1,12 @@
 //! What the store's tests need: private directories, the `pinger` program, a ClickHouse server
-//! with users of its own, rows.
+//! with users of its own and a wire to it, rows.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pinger::config::{Source, SpoolOptions, StoreChoice, StoreOptions};
@@ -15,8 +14,11 @@ use pinger::destination::{Destination, FlowIndex, From, Protocol};
 use pinger::result::{Answer, Outcome, ProbeResult};
 use pinger::rows::{ResultRow, RowChunk, RowKeys};
 use pinger::stats::RowCounts;
-use pinger::store::{RunInfo, Store, StoreError};
+use pinger::store::{RunInfo, Store, StoreError, Timeouts};
 use pinger_ebpf::layout::AnswerKind;
+pub(crate) use wire::Wire;
+
+pub(crate) mod wire;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -152,7 +154,16 @@ pub(crate) fn destinations() -> Vec<Destination> {
 }
 
 pub(crate) fn open(options: &StoreOptions, run: u64) -> Result<Store, StoreError> {
-    Store::open(options, &SOURCE, &destinations(), &run_info(run))
+    open_within(&Timeouts::default(), options, run)
+}
+
+/// The same with other limits for a server that is silent.
+pub(crate) fn open_within(
+    timeouts: &Timeouts,
+    options: &StoreOptions,
+    run: u64,
+) -> Result<Store, StoreError> {
+    Store::open_within(timeouts, options, &SOURCE, &destinations(), &run_info(run))
 }
 
 /// A result due `sequence` seconds after the start.
@@ -194,6 +205,20 @@ pub(crate) fn chunk(run: u64, number: u64, rows: u64) -> RowChunk {
         keys.row(121, &result)
     });
     chunk_of(rows.collect())
+}
+
+/// 10,000 rows that hardly compress.
+pub(crate) fn noisy_chunk(run: u64, number: u64) -> RowChunk {
+    let mut chunk = chunk(run, number, 10_000);
+    for row in &mut chunk.rows {
+        let noise = row
+            .sequence
+            .wrapping_add(1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        row.rtt = Some(noise >> 16);
+        row.lag = noise.rotate_left(17) >> 16;
+    }
+    chunk
 }
 
 /// A chunk of any rows, which came when they were due.
@@ -381,83 +406,21 @@ const USERS: &str = "<clickhouse>
 </clickhouse>
 ";
 
-/// A TCP forwarder that can be cut, as a network can.
-pub(crate) struct Wire {
-    pub(crate) port: u16,
-    target: u16,
-    streams: Arc<Mutex<Vec<TcpStream>>>,
-    listener: Option<TcpListener>,
+/// A server with our tables, a wire to it that can be cut, and the way to it by that wire.
+pub(crate) fn behind_a_wire() -> (Server, Wire, StoreOptions) {
+    let server = Server::start();
+    let wire = Wire::to(server.port);
+    pinger::store::apply_schema(&server.boss()).expect("boss may");
+    let options = server.options("boss", wire.port, "pinger");
+    (server, wire, options)
 }
 
-impl Wire {
-    pub(crate) fn to(target: u16) -> Self {
-        let mut wire = Self {
-            port: 0,
-            target,
-            streams: Arc::default(),
-            listener: None,
-        };
-        wire.mend();
-        wire
-    }
+/// Rows, distinct rows, and what the rollups of both steps say.
+pub(crate) const SUMS: &str = "SELECT (SELECT (count(), uniqExact(run, destination, sequence)) FROM results), \
+     (SELECT sum(reply) FROM results_minute), (SELECT sum(reply) FROM results_hour) FORMAT TSV";
 
-    /// Accepts connections, on the port it had.
-    pub(crate) fn mend(&mut self) {
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).expect("the port is ours");
-        self.port = listener.local_addr().expect("it is bound").port();
-        let accepting = listener.try_clone().expect("descriptors are left");
-        let (target, streams) = (self.target, Arc::clone(&self.streams));
-        std::thread::spawn(move || {
-            for stream in accepting.incoming() {
-                let Ok(client) = stream else { return };
-                let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else {
-                    continue;
-                };
-                for (from, to) in [(&client, &server), (&server, &client)] {
-                    let (from, to) = (from.try_clone(), to.try_clone());
-                    let (Ok(mut from), Ok(mut to)) = (from, to) else {
-                        continue;
-                    };
-                    std::thread::spawn(move || {
-                        // The end of one direction, or a cut, ends both.
-                        let _ = forward(&mut from, &mut to);
-                        let _ = to.shutdown(Shutdown::Both);
-                    });
-                }
-                streams
-                    .lock()
-                    .expect("nobody panicked")
-                    .extend([client, server]);
-            }
-        });
-        self.listener = Some(listener);
-    }
-
-    /// Cuts all connections and refuses new ones.
-    pub(crate) fn cut(&mut self) {
-        if let Some(listener) = self.listener.take() {
-            // SAFETY: plain system call on a descriptor that we own; it wakes the accepting thread.
-            unsafe { libc::shutdown(std::os::fd::AsRawFd::as_raw_fd(&listener), libc::SHUT_RDWR) };
-        }
-        for stream in self.streams.lock().expect("nobody panicked").drain(..) {
-            // It may have ended by itself.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        await_that("the port is closed", || {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err()
-        });
-    }
-}
-
-fn forward(from: &mut TcpStream, to: &mut TcpStream) -> std::io::Result<()> {
-    let mut buffer = [0; 65536];
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok(()),
-            length => to.write_all(&buffer[..length])?,
-        }
-    }
+pub(crate) fn sums(rows: u64) -> String {
+    format!("({rows},{rows})\t{rows}\t{rows}\n")
 }
 
 /// The processes that run an engine on this directory.

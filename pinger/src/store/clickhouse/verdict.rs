@@ -5,6 +5,7 @@
 //! wrong themselves are refused; all else passes, by itself or when somebody has mended it.
 
 use super::fault::{ServerFault, root};
+use crate::store::timeouts::SILENT;
 
 /// What to do with rows that could not be inserted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -296,9 +297,7 @@ fn reason(error: &clickhouse::error::Error) -> String {
             None if fault.message.is_empty() => format!("ClickHouse's error {}", fault.code),
             None => fault.worth_quoting(),
         },
-        (None, Error::TimedOut) => {
-            "no answer in time: the server or the network is slow".to_owned()
-        }
+        (None, Error::TimedOut) => SILENT.to_owned(),
         (None, Error::Network(_) | Error::Other(_)) => {
             format!("the server cannot be reached: {}", root(error))
         }

@@ -16,6 +16,7 @@ use super::super::disk::Folder;
 use super::super::disk::visit::Visited;
 use super::super::schema::{self, Shards};
 use super::super::session::{EMBEDDED, Session, Sharing};
+use super::super::timeouts::Timeouts;
 use super::super::writer::doubt::{ACCESS_DENIED, TOKEN_KNOWN, was_down};
 use super::super::{StoreError, tables};
 use super::{other, unreadable, visit_all};
@@ -247,11 +248,12 @@ impl<'a> Target<'a> {
             return Ok(());
         }
         let body = Bytes::from(again.body.clone());
+        let timeouts = Timeouts::default();
         for (generation, token) in again.tokens().enumerate() {
             let statement = tables::statement(again.table, generation > 0);
             let insert = self
                 .connection
-                .insert_blocks(&statement, &token, [body.clone()]);
+                .insert_blocks(&statement, &token, body.clone(), &timeouts);
             insert.await.map_err(|error| match Verdict::of(&error) {
                 Verdict::Refused(words) => Trouble::Kept(words),
                 Verdict::Retry(_) => Trouble::Store(self.connection.error(&error)),

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use super::super::clickhouse::Connection;
+use super::super::timeouts::in_time;
 use super::super::{StoreError, wall_ns};
-use super::sending::{in_time, one_line};
+use super::sending::one_line;
 use crate::spool::{DOUBT_FRESH_NS, End, Job, Question};
 
 /// The server's number for a missing right.
@@ -37,15 +38,18 @@ pub(super) enum Landed {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
     question: Question,
+    /// The longest that its answer may take.
+    limit: Duration,
     /// When the last row of the segment came, wall clock nanoseconds.
     until_ns: i64,
 }
 
 impl Doubt {
     /// The question about a job that was tried before; `None` of one that needs none.
-    pub(super) fn of(job: &Job) -> Option<Self> {
+    pub(super) fn of(job: &Job, limit: Duration) -> Option<Self> {
         job.question.as_ref().map(|question| Self {
             question: question.clone(),
+            limit,
             until_ns: job.until_ns,
         })
     }
@@ -74,7 +78,8 @@ impl Doubt {
     }
 
     async fn fetch(&self, connection: &Connection) -> Result<(Landed, u64), String> {
-        match in_time(connection.fetch_one::<(u64, u64)>(&self.question.sql)).await? {
+        let answer = connection.fetch_one::<(u64, u64)>(&self.question.sql);
+        match in_time(self.limit, answer).await? {
             Ok((0, uptime_s)) => Ok((Landed::None, uptime_s)),
             Ok((days, uptime_s)) if days < self.question.days => Ok((Landed::Part, uptime_s)),
             Ok((_, uptime_s)) => Ok((Landed::All, uptime_s)),

@@ -3,10 +3,9 @@
 //! In: jobs of the spool. Out: how each insert ended. It decides nothing about what comes next,
 //! and tries each job once.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
@@ -17,13 +16,11 @@ use tokio::sync::watch;
 use super::super::clickhouse::Connection;
 use super::super::clickhouse::fault::{ServerFault, Verdict};
 use super::super::disk::RunKey;
+use super::super::timeouts::{Timeouts, in_time};
 use super::super::{StoreError, schema, tables};
 use super::LATE;
 use super::doubt::Doubt;
 use crate::spool::{End, Job};
-
-/// The longest a server may take to answer a question: it is a matter of milliseconds.
-const ASK_MAX: Duration = Duration::from_secs(30);
 
 /// A job, and whose.
 pub(super) struct Task {
@@ -42,6 +39,7 @@ pub(super) struct Sending {
     pub(super) connection: Connection,
     /// When to give up, once the store is being closed.
     pub(super) closing: watch::Receiver<Option<Instant>>,
+    pub(super) timeouts: Timeouts,
     /// Whether the schema is known to be the right one.
     pub(super) is_checked: Arc<AtomicBool>,
     /// Whether the server may have forgotten a token by the time it gets it again. The embedded
@@ -70,7 +68,7 @@ impl Sending {
             return End::Retry(words);
         }
         let doubt = if self.forgets {
-            Doubt::of(&task.job)
+            Doubt::of(&task.job, self.timeouts.question)
         } else {
             None
         };
@@ -86,7 +84,7 @@ impl Sending {
         let statement = tables::statement(job.table, job.is_once_more);
         let insert = self
             .connection
-            .insert_blocks(&statement, &job.token, [body]);
+            .insert_blocks(&statement, &job.token, body, &self.timeouts);
         match insert.await {
             Ok(()) => match doubt {
                 Some(doubt) => doubt.confirm(&self.connection).await,
@@ -104,20 +102,13 @@ impl Sending {
     /// A store that was away at the start is looked at before it gets the first row.
     async fn check_schema(&self) -> Result<(), String> {
         if !self.is_checked.load(Ordering::Relaxed) {
-            in_time(schema::check(&self.connection))
+            in_time(self.timeouts.question, schema::check(&self.connection))
                 .await?
                 .map_err(|error| one_line(&error))?;
             self.is_checked.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
-}
-
-/// The result of a question, if there is one before [`ASK_MAX`] has passed.
-pub(super) async fn in_time<T>(question: impl Future<Output = T>) -> Result<T, String> {
-    tokio::time::timeout(ASK_MAX, question)
-        .await
-        .map_err(|_| "no answer in time: the server or the network is slow".to_owned())
 }
 
 /// Whether an insert failed before it had a connection.

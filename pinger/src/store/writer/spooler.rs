@@ -30,9 +30,6 @@ use crate::wire::tally::TallyCopy;
 /// the first of them is done.
 const JOBS_MAX: usize = super::SENDERS + 1;
 
-/// How long a closing store that does not take rows is waited for, where rows are safe on disk.
-const AWAY_MAX: Duration = Duration::from_secs(5);
-
 /// How much longer a run lasts for the sake of what earlier ones left: enough for what a crash
 /// left; the rest of a long outage is the next run's.
 const LEFT_MAX: Duration = Duration::from_secs(5);
@@ -51,6 +48,9 @@ pub(super) struct Spooler {
     pub(super) store: String,
     /// How often it is looked for what others left.
     pub(super) look: Duration,
+    /// How long a closing store that does not take rows is waited for, where rows are safe on
+    /// disk.
+    pub(super) close_max: Duration,
     /// The filling thread, which ends when `allow` is gone.
     pub(super) filling: Option<JoinHandle<Option<Report>>>,
     pub(super) news: Receiver<News>,
@@ -305,14 +305,10 @@ impl Spooler {
         match &end {
             End::Written => {
                 self.state.progress = Some(Instant::now());
-                self.counters.trouble().now = None;
                 self.voice.written(segment, Instant::now());
             }
             End::Retry(reason) | End::Doubtful(reason) | End::Failed(reason) => {
-                self.counters.trouble().now = Some(reason.clone());
-                if self.state.closing.is_none() {
-                    self.voice.failed(segment, reason, Instant::now());
-                }
+                self.voice.failed(segment, reason, Instant::now());
             }
             End::Refused(reason) => {
                 self.counters.trouble().dropped = Some(reason.clone());
@@ -320,6 +316,7 @@ impl Spooler {
             }
             End::Missing | End::Untried => {}
         }
+        self.counters.trouble().now = self.voice.trouble();
         let is_his = |line: &&mut Line| line.key == task.key;
         let mut lines = std::iter::once(&mut self.own).chain(&mut self.left);
         if let Some(line) = lines.find(is_his) {
@@ -341,6 +338,7 @@ impl Spooler {
 
     fn begin_end(&mut self, closing: Closing) {
         let now = now();
+        self.voice.hush();
         self.tell_missed();
         self.publish();
         if let Some((run, counts)) = closing.end.as_deref() {
@@ -385,7 +383,7 @@ impl Spooler {
             .progress
             .map_or(Duration::ZERO, |last| now - last);
         let is_safe = self.own.is_on_disk() && self.state.is_ended;
-        let is_late = now >= closing.deadline || is_safe && is_troubled && idle >= AWAY_MAX;
+        let is_late = now >= closing.deadline || is_safe && is_troubled && idle >= self.close_max;
         let is_left_done = self.left.is_empty() || is_troubled || now - *since >= LEFT_MAX;
         let is_done = self.state.is_ended && self.own.spool.is_drained() && is_left_done;
         if is_late && now < closing.deadline {
@@ -413,7 +411,9 @@ impl Spooler {
             false => waiting,
         };
         if unwritten > 0 {
-            self.counters.drop_rows(unwritten, LATE);
+            let trouble = self.voice.trouble();
+            let reason = trouble.as_deref().unwrap_or(LATE);
+            self.counters.drop_rows(unwritten, reason);
         }
         let what = Waiting {
             results: waiting - unwritten,

@@ -30,9 +30,10 @@ impl Home {
             store: "http://127.0.0.1:1/pinger".to_owned(),
             key: RunKey { run, source: 7 },
             registration: Vec::new(),
-            is_checked: true,
+            away: None,
             is_embedded: false,
             look: LOOK,
+            timeouts: Timeouts::default(),
         }
     }
 }
