@@ -289,6 +289,44 @@ fn rows_that_are_wrong_are_kept_aside_and_the_others_flow() {
 }
 
 #[test]
+fn a_server_that_calls_everything_wrong_is_told_of_and_waited_for() {
+    const ASIDE: u64 = 8;
+    let home = Home::new();
+    let run = wall_ns(Duration::from_secs(100));
+    let options = home.embedded();
+    let store = open(&options, run).expect("the engine starts");
+    home.sql("ALTER TABLE results ADD CONSTRAINT test CHECK rhost = 99");
+    let sender = store.sender();
+    for number in 0..=ASIDE {
+        sender.offer(chunk(run, number, 5));
+        // A segment of its own for each; the last one waits.
+        await_that("it is put aside", || {
+            sender.counts().dropped == 5 * (number + 1).min(ASIDE)
+        });
+    }
+    let told = await_notice(&store, "does not take rows");
+    assert_eq!(
+        told.len(),
+        2,
+        "that some are missing, and that all wait: {told:?}"
+    );
+    assert!(told[1].contains("it calls all results wrong"), "{told:?}");
+    assert!(told[1].contains("VIOLATED_CONSTRAINT"), "{told:?}");
+    let trouble = store.trouble().expect("it shows");
+    assert!(trouble.contains("VIOLATED_CONSTRAINT"), "{trouble}");
+    home.sql("ALTER TABLE results DROP CONSTRAINT test");
+    assert_eq!(await_notice(&store, "takes rows again").len(), 1);
+    assert_eq!(store.trouble(), None);
+    let counts = store.close(&Counts::default(), PATIENCE);
+    let expected = RowCounts {
+        written: 5,
+        spooled: 0,
+        dropped: 5 * ASIDE,
+    };
+    assert_eq!(counts, expected);
+}
+
+#[test]
 fn a_store_that_cannot_write_is_waited_for() {
     let server = Server::start();
     pinger::store::apply_schema(&server.boss()).expect("boss may");

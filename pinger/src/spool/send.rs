@@ -225,15 +225,16 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Takes back a job, and how it ended.
+    /// Takes back a job, and how it ended. Returns whether its rows wait though the server calls
+    /// them wrong: it has refused so much in a row that it is not the rows that are.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a job ends once, so it is given away"
     )]
-    pub fn done(&mut self, now: Now, job: Job, end: End) {
+    pub fn done(&mut self, now: Now, job: Job, end: End) -> bool {
         let number = job.number;
         let Some(segment) = self.segments.get_mut(&number) else {
-            return;
+            return false;
         };
         segment.is_out = false;
         match end {
@@ -257,8 +258,10 @@ impl<D: Disk> Spool<D> {
             }
             End::Refused(words) => {
                 segment.refusals += 1;
-                if segment.refusals < REFUSALS || self.refused_in_a_row >= REFUSED_MAX {
-                    return self.back_off(now, number);
+                let is_all_refused = self.refused_in_a_row >= REFUSED_MAX;
+                if segment.refusals < REFUSALS || is_all_refused {
+                    self.back_off(now, number);
+                    return is_all_refused;
                 }
                 self.refused_in_a_row += 1;
                 self.tried.remove(&number);
@@ -268,6 +271,7 @@ impl<D: Disk> Spool<D> {
                 self.put_unwanted_aside(now);
             }
         }
+        false
     }
 
     fn written(&mut self, now: Now, number: u64) {

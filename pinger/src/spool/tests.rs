@@ -227,11 +227,13 @@ fn a_server_that_refuses_everything_is_waited_for() {
     }
     for second in 1..300 {
         while let Some(job) = spool.next(at(second)) {
-            let end = match job.table {
-                Table::Incoming => End::Refused("a constraint".to_owned()),
-                _ => End::Written,
+            let (is_result, given_up) = (job.table == Table::Incoming, spool.counts().dropped);
+            let end = match is_result {
+                true => End::Refused("a constraint".to_owned()),
+                false => End::Written,
             };
-            spool.done(at(second), job, end);
+            let is_all_refused = spool.done(at(second), job, end);
+            assert_eq!(is_all_refused, is_result && given_up == 8 * 5);
         }
     }
     assert_eq!(spool.counts().dropped, 8 * 5);

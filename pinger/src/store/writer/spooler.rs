@@ -30,6 +30,10 @@ use crate::wire::tally::TallyCopy;
 /// the first of them is done.
 const JOBS_MAX: usize = super::SENDERS + 1;
 
+/// What is said of a server that calls everything wrong, before its own words.
+const ALL_REFUSED: &str = "it calls all results wrong, so the cause may be the tables; \
+                           ClickHouse says: ";
+
 /// How much longer a run lasts for the sake of what earlier ones left: enough for what a crash
 /// left; the rest of a long outage is the next run's.
 const LEFT_MAX: Duration = Duration::from_secs(5);
@@ -261,7 +265,8 @@ impl Spooler {
             if let Err(unsent) = self.jobs.send(task) {
                 // The sending threads are gone: nothing will ever be sent.
                 let job = unsent.0.job;
-                return self.line(index).spool.done(now(), job, End::Untried);
+                self.line(index).spool.done(now(), job, End::Untried);
+                return;
             }
             self.state.out += 1;
         }
@@ -302,6 +307,11 @@ impl Spooler {
         let Done { task, end } = done;
         self.state.out -= 1;
         let segment = (task.key, task.job.number);
+        let is_his = |line: &&mut Line| line.key == task.key;
+        let mut lines = std::iter::once(&mut self.own).chain(&mut self.left);
+        let all_refused = lines
+            .find(is_his)
+            .is_some_and(|line| line.spool.done(now(), task.job, end.clone()));
         match &end {
             End::Written => {
                 self.state.progress = Some(Instant::now());
@@ -310,6 +320,10 @@ impl Spooler {
             End::Retry(reason) | End::Doubtful(reason) | End::Failed(reason) => {
                 self.voice.failed(segment, reason, Instant::now());
             }
+            End::Refused(reason) if all_refused => {
+                let reason = format!("{ALL_REFUSED}{reason}");
+                self.voice.failed(segment, &reason, Instant::now());
+            }
             End::Refused(reason) => {
                 self.counters.trouble().dropped = Some(reason.clone());
                 self.voice.refused(segment);
@@ -317,11 +331,6 @@ impl Spooler {
             End::Missing | End::Untried => {}
         }
         self.counters.trouble().now = self.voice.trouble();
-        let is_his = |line: &&mut Line| line.key == task.key;
-        let mut lines = std::iter::once(&mut self.own).chain(&mut self.left);
-        if let Some(line) = lines.find(is_his) {
-            line.spool.done(now(), task.job, end);
-        }
     }
 
     /// Makes the counts known.
