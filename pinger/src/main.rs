@@ -15,7 +15,7 @@ use pinger::cli::{
 };
 use pinger::config::{self, RunOptions, Settings, StoreChoice, StoreOptions, Text};
 use pinger::mistake::{Mistake, Mistakes};
-use pinger::run::{EXIT_INTERRUPTED, Ended};
+use pinger::run::{EXIT_INTERRUPTED, Ended, RunError};
 use pinger::store::export::Output;
 use pinger::store::sql::SqlOptions;
 use pinger::store::{self, StoreError};
@@ -56,8 +56,12 @@ fn main() -> ExitCode {
 
 /// Whether --store is to blame: a URL is taken apart only when it is used.
 fn is_wrong_url(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain();
-    causes.any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Url { .. })))
+    let of_run = error.downcast_ref().and_then(|error| match error {
+        RunError::Store(error) => Some(error),
+        _ => None,
+    });
+    let of_store = of_run.or_else(|| error.downcast_ref());
+    matches!(of_store, Some(StoreError::Url { .. }))
 }
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
@@ -298,7 +302,6 @@ fn engine(args: &[std::ffi::OsString]) -> ! {
 #[cfg(test)]
 mod tests {
     use anyhow::{Context, anyhow};
-    use pinger::run::RunError;
 
     use super::*;
 
