@@ -209,8 +209,8 @@ pub struct StoreArgs {
     /// Settings from a TOML file; the command line beats it
     #[arg(long, value_name = "FILE", help_heading = help::WHERE)]
     pub config: Option<PathBuf>,
-    /// embedded: a ClickHouse of pinger's own; none: keep nothing; or the URL of a server,
-    /// http://user@host:8123/database, or https and 8443 [default: embedded]
+    /// embedded: a ClickHouse of pinger's own; none: keep nothing (run only); or the URL of a
+    /// server, http://user@host:8123/database, or https and 8443 [default: embedded]
     #[arg(long, value_name = "STORE", value_parser = value::store, help_heading = help::WHERE)]
     pub store: Option<StoreChoice>,
     /// File that holds the password for the server [default: environment variable

@@ -1,6 +1,7 @@
 //! What subcommands that do not probe print, and how they end.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pinger::cli::{SchemaAction, SpoolAction, Style};
@@ -63,8 +64,8 @@ pub(crate) fn spool(action: &SpoolAction) -> anyhow::Result<ExitCode> {
         SpoolAction::Retry(args) => {
             let say = &mut |text: &str| say("spool", text);
             let Retried { sent, kept } = spooled::retry(&store_options(args)?, say)?;
-            for (file, reason) in &kept {
-                say(&format!("{} stays: {reason}", file.display()));
+            for line in stays(&kept) {
+                say(&line);
             }
             if sent == 0 && kept.is_empty() {
                 say("nothing was refused, nothing to do");
@@ -78,6 +79,25 @@ pub(crate) fn spool(action: &SpoolAction) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// What was refused and stays, a line for those of one folder that have one reason.
+fn stays(kept: &[(PathBuf, String)]) -> Vec<String> {
+    let folder = |(file, reason): &(PathBuf, String)| {
+        let folder = file.parent().unwrap_or(file).to_owned();
+        (folder, reason.clone())
+    };
+    let alike = kept.chunk_by(|one, other| folder(one) == folder(other));
+    alike
+        .map(|alike| match alike {
+            [(file, reason)] => format!("{} stays: {reason}", file.display()),
+            _ => {
+                let (folder, reason) = folder(&alike[0]);
+                let count = alike.len();
+                format!("{count} segments in {} stay: {reason}", folder.display())
+            }
+        })
+        .collect()
+}
+
 fn say(command: &str, text: &str) {
     // A closed stderr leaves nobody to tell.
     let _ = writeln!(io::stderr(), "pinger: {command}: {text}");
@@ -88,5 +108,27 @@ fn out(write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> anyhow:
     match write(&mut io::stdout().lock()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_for_one_reason_is_told_once() {
+        let kept = |file: &str, reason: &str| (PathBuf::from(file), reason.to_owned());
+        let told = stays(&[
+            kept("/d/one/refused/1.seg", "busy"),
+            kept("/d/one/refused/2.seg", "busy"),
+            kept("/d/one/refused/3.seg", "wrong"),
+            kept("/d/two/refused/3.seg", "wrong"),
+        ]);
+        let expected = [
+            "2 segments in /d/one/refused stay: busy",
+            "/d/one/refused/3.seg stays: wrong",
+            "/d/two/refused/3.seg stays: wrong",
+        ];
+        assert_eq!(told, expected);
     }
 }

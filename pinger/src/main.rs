@@ -15,10 +15,10 @@ use pinger::cli::{
 };
 use pinger::config::{self, RunOptions, Settings, StoreChoice, StoreOptions, Text};
 use pinger::mistake::{Mistake, Mistakes};
-use pinger::run::{EXIT_INTERRUPTED, Ended};
-use pinger::store;
+use pinger::run::{EXIT_INTERRUPTED, Ended, RunError};
 use pinger::store::export::Output;
 use pinger::store::sql::SqlOptions;
+use pinger::store::{self, StoreError};
 
 /// The command line or the config file is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -48,7 +48,20 @@ fn main() -> ExitCode {
     for cause in further_causes(&error) {
         let _ = writeln!(stderr, "  because: {cause}");
     }
+    if is_wrong_url(&error) {
+        return ExitCode::from(EXIT_USAGE);
+    }
     ExitCode::FAILURE
+}
+
+/// Whether --store is to blame: a URL is taken apart only when it is used.
+fn is_wrong_url(error: &anyhow::Error) -> bool {
+    let of_run = error.downcast_ref().and_then(|error| match error {
+        RunError::Store(error) => Some(error),
+        _ => None,
+    });
+    let of_store = of_run.or_else(|| error.downcast_ref());
+    matches!(of_store, Some(StoreError::Url { .. }))
 }
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
@@ -261,19 +274,25 @@ fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let options = args
         .options(store, now_ns, io::stdout().is_terminal())
         .map_err(Mistakes::from)?;
-    let mb = |bytes: u64| bytes as f64 / 1e6;
     let say = |text: &str| {
         // A closed stderr leaves nobody to tell.
         let _ = writeln!(io::stderr(), "pinger: {text}");
     };
-    let mut progress = |bytes| say(&format!("exporting: {:.1} MB so far", mb(bytes)));
+    let mut progress = |bytes| say(&format!("exporting: {} so far", size(bytes)));
     let bytes = store::export::run(&options, &mut progress, &mut |text| {
         say(&format!("export: {text}"));
     })?;
     if let Output::File(path) = &options.output {
-        say(&format!("wrote {:.1} MB to {}", mb(bytes), path.display()));
+        say(&format!("wrote {} to {}", size(bytes), path.display()));
     }
     Ok(())
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
 }
 
 fn engine(args: &[std::ffi::OsString]) -> ! {
@@ -283,10 +302,25 @@ fn engine(args: &[std::ffi::OsString]) -> ! {
 #[cfg(test)]
 mod tests {
     use anyhow::{Context, anyhow};
-    use pinger::run::RunError;
-    use pinger::store::StoreError;
 
     use super::*;
+
+    #[test]
+    fn a_wrong_url_is_a_wrong_command_line() {
+        let wrong = || StoreError::Url {
+            url: "http://db:99999".to_owned(),
+            reason: "invalid port number".to_owned(),
+        };
+        assert!(is_wrong_url(&wrong().into()));
+        assert!(is_wrong_url(&RunError::from(wrong()).into()));
+        assert!(!is_wrong_url(&StoreError::NoStore.into()));
+    }
+
+    #[test]
+    fn sizes_are_never_nothing() {
+        let shown = [0, 512, 999_999, 1_234_567].map(size);
+        assert_eq!(shown, ["0.0 kB", "0.5 kB", "1000.0 kB", "1.2 MB"]);
+    }
 
     #[test]
     fn a_cause_is_told_once() {

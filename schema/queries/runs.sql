@@ -13,7 +13,7 @@ SELECT
     ifNull(g.missing, 0) AS missing,
     -- 0 is as it should be; NULL while the run goes on, or if it was killed, or if results of it
     -- may have expired before schema version 3 counted them.
-    if(r.ended IS NULL OR c.is_partial, NULL, toInt64(r.reply + r.error + r.lost + r.send_failed) - stored - missing) AS unaccounted
+    if(r.ended IS NULL OR c.is_partial, NULL, toInt64(r.sent) - stored - missing) AS unaccounted
 FROM (SELECT * FROM runs FINAL ORDER BY started DESC LIMIT 10) AS r
 LEFT JOIN
 (

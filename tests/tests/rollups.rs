@@ -425,8 +425,8 @@ fn an_upgrade_says_which_runs_it_cannot_count() {
     let server = server_of_version(2);
     // The first run is older than all results, the second older than some of its own.
     server.sql(
-        "INSERT INTO runs (run, source, started, ended, reply) \
-         SELECT number, 1, now64(9) - toIntervalDay([9, 3, 1][number]) - 60, now64(9), 10 \
+        "INSERT INTO runs (run, source, started, ended, sent, reply) \
+         SELECT number, 1, now64(9) - toIntervalDay([9, 3, 1][number]) - 60, now64(9), 10, 10 \
          FROM numbers(1, 3)",
     );
     server.sql(
@@ -436,10 +436,12 @@ fn an_upgrade_says_which_runs_it_cannot_count() {
          'reply' FROM numbers(13)",
     );
     pinger::store::apply_schema(&server.boss()).expect("boss may");
+    // Two probes of this one were in flight when it was told to end at once.
     server.sql(
-        "INSERT INTO runs (run, source, started, ended, reply) \
-         VALUES (4, 1, now64(9), now64(9), 10)",
+        "INSERT INTO runs (run, source, started, ended, sent, reply) \
+         VALUES (4, 1, now64(9), now64(9), 12, 10)",
     );
+    server.sql("INSERT INTO gaps (run, source, from, probes) VALUES (4, 1, now64(9), 2)");
     let runs = format!(
         "SELECT reply, stored, unaccounted FROM ({}) ORDER BY started FORMAT TSV",
         include_str!("../../schema/queries/runs.sql")

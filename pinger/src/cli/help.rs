@@ -21,13 +21,14 @@ First steps (as root: sending raw packets needs it):
   pinger run --interval 100ms 10.0.0.0/24  a whole network, ten times a second
   pinger ping tcp://example.org:443        does the web server take connections?
   pinger sql \"SHOW TABLES\"                 ask the store what it has
-  pinger export --from 1d -o day.parquet    take results elsewhere
+  pinger export --from 1d -o day.parquet   take results elsewhere
 
 `pinger run --help` explains all settings. Times are written with their unit:
 10us, 100ms, 1.5s, 2m, 1h, 1d.
 
 Exit codes: 0 done (Ctrl-C is a normal end), 1 failed, 2 the command line or
-the config file is wrong, 3 done, but not every result could be stored.";
+the config file is wrong, 3 done, but not every result could be kept, 130
+ended at once by a second Ctrl-C.";
 
 pub(super) const AFTER_RUN: &str = "\
 Examples:
@@ -51,7 +52,8 @@ every destination; destinations that it names replace those of the file.
 pinger.example.toml explains each setting of the file.
 
 Exit codes: 0 done, 1 failed, 2 the command line or the config file is wrong,
-3 done, but not every result could be stored (the summary says why).";
+3 done, but not every result could be kept (the summary says why), 130 ended
+at once by a second Ctrl-C. Results that wait on disk are kept: that is 0.";
 
 pub(super) const AFTER_PING: &str = "\
 Examples:

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::StoreArgs;
 use crate::mistake::Mistake;
-use crate::store::schema::{Retention, Script};
+use crate::store::schema::{Retention, Script, VERSION};
 
 pub(super) const AFTER: &str = "\
 The embedded store gets its tables by itself. A server of your own needs them
@@ -35,7 +35,8 @@ pub enum SchemaAction {
 /// `pinger schema retention …`
 #[derive(Debug, Args)]
 pub struct RetentionArgs {
-    /// Keep raw results for this long, in whole days: 1d to 50y, also in weeks (2w)
+    /// Keep raw results for this long: days, weeks or years of 365 days, such as 14d, 2w or 1y; 1d
+    /// to 50y
     #[arg(long, value_name = "TIME", value_parser = days)]
     pub raw: Option<u32>,
     /// Keep results by the minute for this long
@@ -76,7 +77,8 @@ pub struct PrintArgs {
         long,
         value_name = "VERSION",
         default_value_t = 0,
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = version
     )]
     pub from: u32,
 }
@@ -123,6 +125,20 @@ fn days(text: &str) -> Result<u32, Mistake> {
     }
 }
 
+/// A version of the schema that something leads on from.
+fn version(text: &str) -> Result<u32, Mistake> {
+    match text.parse() {
+        Ok(version) if version < VERSION => Ok(version),
+        _ => Err(Mistake::new(
+            format!("nothing leads on from {text:?}"),
+            format!(
+                "The schema of this pinger has version {VERSION}. `pinger schema status` tells \
+                 which one is there: write that if it is lower; if not, there is nothing to do."
+            ),
+        )),
+    }
+}
+
 /// A database that we may write into SQL as it is.
 fn database(text: &str) -> Result<String, Mistake> {
     name(text, "a database")
@@ -164,6 +180,15 @@ mod tests {
             ("4000000000w", None),
         ] {
             assert_eq!(days(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_leads_on_is_printed() {
+        assert_eq!(version("0"), Ok(0));
+        assert_eq!(version(&(VERSION - 1).to_string()), Ok(VERSION - 1));
+        for text in [&VERSION.to_string(), "99", "-1", "one"] {
+            assert!(version(text).is_err(), "{text}");
         }
     }
 

@@ -16,8 +16,9 @@ pub enum StoreError {
     /// Neither a `clickhouse` program nor `libchdb.so` was found.
     #[error(
         "no ClickHouse engine on this machine; looked for {}\n  \
-         `cargo xtask run` fetches one; or put libchdb.so at one of those places, \
-         or use --store URL (a ClickHouse server) or --store none (keep no results)",
+         `cargo xtask setup` fetches one into ~/.cache/pinger: put its libchdb.so at one of those \
+         places, or let PINGER_LIBCHDB name it; or use --store URL (a ClickHouse server); \
+         `pinger run --store none` needs no engine and keeps no results",
         looked.join(", ")
     )]
     EngineMissing {
@@ -80,6 +81,16 @@ pub enum StoreError {
         /// Why it failed.
         source: io::Error,
     },
+    /// There is no embedded store to look at.
+    #[error(
+        "there is no store in {}\n  \
+         no pinger has kept results there: check --data-dir, or name a server by --store",
+        path.display()
+    )]
+    NothingThere {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// `--store none` was given to something that needs a store.
     #[error("there is no store to use: --store is `none`\n  use --store embedded, or --store URL")]
     NoStore,
@@ -122,10 +133,8 @@ pub enum StoreError {
     },
     /// The server cannot prove who it is, or speaks no TLS.
     #[error(
-        "no safe connection to ClickHouse at {url}: {reason}\n  \
-         let SSL_CERT_FILE name a file with the certificate (PEM) of who issued the server's, or \
-         add that to those which this host trusts; the host in the URL must be a name in the \
-         server's certificate, and the port its HTTPS port (8443 unless changed)"
+        "no safe connection to ClickHouse at {url}: {reason}\n  {}",
+        tls_advice(reason)
     )]
     Tls {
         /// The URL, without any password.
@@ -205,7 +214,7 @@ pub enum StoreError {
         message: String,
     },
     /// ClickHouse refused a statement for another reason.
-    #[error("{server} says: {message}")]
+    #[error("{server} says: {message}{}", server_advice(*code))]
     Server {
         /// Which ClickHouse: with its URL, unless it is our own engine.
         server: String,
@@ -214,6 +223,35 @@ pub enum StoreError {
         /// Its message, on one line.
         message: String,
     },
+}
+
+/// What the TLS library calls a certificate that is an issuer's and a server's at once.
+const OWN_ISSUER: &str = "CaUsedAsEndEntity";
+
+fn tls_advice(reason: &str) -> &'static str {
+    if reason.contains(OWN_ISSUER) {
+        "the server's certificate signed itself and is marked as an issuer's (CA:TRUE), as \
+         `openssl req -x509` makes it: make it anew with -addext basicConstraints=critical,CA:FALSE \
+         and let SSL_CERT_FILE name it, or have it signed by an issuer"
+    } else {
+        "let SSL_CERT_FILE name a file with the certificate (PEM) of who issued the server's, or \
+         add that to those which this host trusts; the host in the URL must be a name in the \
+         server's certificate, and the port its HTTPS port (8443 unless changed)"
+    }
+}
+
+/// ClickHouse's number of ACCESS_DENIED.
+const ACCESS_DENIED: u32 = 497;
+
+/// A line of its own, where the server's words do not say enough.
+fn server_advice(code: u32) -> &'static str {
+    match code {
+        ACCESS_DENIED => {
+            "\n  use a user who has the right; schema/users.sql has roles for writing, for reading \
+             and for changing the tables"
+        }
+        _ => "",
+    }
 }
 
 impl StoreError {
@@ -241,5 +279,37 @@ impl StoreError {
             hint,
             source,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_fits_the_certificate() {
+        let told = |reason: &str| {
+            let (url, reason) = ("https://db:8443/net".to_owned(), reason.to_owned());
+            StoreError::Tls { url, reason }.to_string()
+        };
+        let own = told("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))");
+        assert!(own.contains("\n  ") && own.contains("CA:FALSE"), "{own}");
+        let unknown = told("invalid peer certificate: UnknownIssuer");
+        assert!(unknown.contains("\n  let SSL_CERT_FILE name"), "{unknown}");
+    }
+
+    #[test]
+    fn who_lacks_a_right_is_told_where_rights_stand() {
+        let told = |code| {
+            let (server, message) = ("ClickHouse".to_owned(), "no".to_owned());
+            let error = StoreError::Server {
+                server,
+                code,
+                message,
+            };
+            error.to_string()
+        };
+        assert!(told(ACCESS_DENIED).contains("\n  use a user"));
+        assert_eq!(told(62), "ClickHouse says: no");
     }
 }

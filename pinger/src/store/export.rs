@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::StoreError;
 use super::clickhouse::{Asked, Connection};
-use super::session::{Session, Sharing};
+use super::session::{Session, Sharing, look};
 use crate::config::StoreOptions;
 use target::Target;
 
@@ -256,6 +256,7 @@ pub fn run(
     note: &mut dyn FnMut(&str),
 ) -> Result<u64, StoreError> {
     let mut target = Target::open(&options.output)?;
+    look(&options.store)?;
     let session = Session::open(&options.store, Sharing::Guest)?;
     let leave = session.block_on(Leave::ask(session.connection()))?;
     if leave == Leave::Nothing && !options.format.settings().is_empty() {

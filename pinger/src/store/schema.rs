@@ -3,6 +3,8 @@
 //! The migrations are files of `schema/`, numbered from 1 without gaps, embedded here with their
 //! checksums. An applied one is recorded in `schema_migrations` and never changes again.
 
+use std::path::Path;
+
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
@@ -89,22 +91,22 @@ pub enum SchemaError {
     /// No migration was applied yet.
     #[error(
         "it has none yet, and this pinger needs version {VERSION}\n  \
-         `pinger schema apply --store {url}` creates it"
+         `pinger schema apply {option}` creates it"
     )]
     Missing {
-        /// Where to.
-        url: String,
+        /// The option that names the database.
+        option: String,
     },
     /// The last migrations are missing.
     #[error(
         "it has version {found}, and this pinger needs version {VERSION}\n  \
-         `pinger schema apply --store {url}` upgrades it and keeps the data"
+         `pinger schema apply {option}` upgrades it and keeps the data"
     )]
     Older {
         /// The version found.
         found: u32,
-        /// Where to.
-        url: String,
+        /// The option that names the database.
+        option: String,
     },
     /// A newer pinger was here.
     #[error(
@@ -209,23 +211,55 @@ pub fn print(out: &mut impl std::io::Write, script: &Script) -> std::io::Result<
     Ok(())
 }
 
+/// What a database is called, and how to name it to `pinger schema`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// For people.
+    name: String,
+    /// For the command line.
+    option: String,
+}
+
+impl Place {
+    /// A database at a URL.
+    pub(super) fn at(url: &str) -> Self {
+        Self {
+            name: url.to_owned(),
+            option: format!("--store {url}"),
+        }
+    }
+
+    /// The embedded store: its port is another one each time, and lets nobody in who has no key.
+    pub(super) fn embedded(data_dir: &Path) -> Self {
+        let dir = data_dir.display();
+        Self {
+            name: format!("the embedded store in {dir}"),
+            option: format!("--data-dir {dir}"),
+        }
+    }
+}
+
 /// Checks that a database has exactly this program's schema.
 ///
 /// # Errors
 /// When it has not, or the server refuses.
 pub async fn check(connection: &Connection) -> Result<(), StoreError> {
+    check_at(connection, &Place::at(connection.url())).await
+}
+
+/// The same of a database that is known by another name.
+async fn check_at(connection: &Connection, place: &Place) -> Result<(), StoreError> {
     let recorded = recorded(connection).await?;
-    judge(compare(&recorded, MIGRATIONS), connection.url())
-        .map_err(|source| connection.schema(source))
+    judge(compare(&recorded, MIGRATIONS), place).map_err(|source| connection.schema(source))
 }
 
 /// Whether a version, as `compare` found it, is exactly this program's.
-fn judge(found: Result<u32, SchemaError>, url: &str) -> Result<(), SchemaError> {
-    let url = url.to_owned();
+fn judge(found: Result<u32, SchemaError>, place: &Place) -> Result<(), SchemaError> {
+    let option = place.option.clone();
     match found? {
         VERSION => Ok(()),
-        0 => Err(SchemaError::Missing { url }),
-        found => Err(SchemaError::Older { found, url }),
+        0 => Err(SchemaError::Missing { option }),
+        found => Err(SchemaError::Older { found, option }),
     }
 }
 
@@ -367,6 +401,21 @@ mod tests {
             compare(&[renamed], KNOWN),
             Err(SchemaError::Edited { version: 1, .. })
         ));
+    }
+
+    #[test]
+    fn advice_names_the_database_as_the_user_can() {
+        let told = |place: Place| judge(Ok(3), &place).unwrap_err().to_string();
+        let server = told(Place::at("http://me@db:8123/net"));
+        assert!(
+            server.contains("`pinger schema apply --store http://me@db:8123/net`"),
+            "{server}"
+        );
+        let embedded = told(Place::embedded(Path::new("/data")));
+        assert!(
+            embedded.contains("`pinger schema apply --data-dir /data`"),
+            "{embedded}"
+        );
     }
 
     #[test]

@@ -185,6 +185,23 @@ enum Joined {
     Running(Box<Connection>),
 }
 
+/// Whether there is an embedded store, if that is the choice: to look must not make one.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn look(options: &StoreOptions) -> Result<(), StoreError> {
+    if options.choice != StoreChoice::Embedded {
+        return Ok(());
+    }
+    let path = options.data_dir.clone();
+    let hint = "check --data-dir, or run as the user who owns it";
+    match path.join("engine").try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StoreError::NothingThere { path }),
+        Err(error) => Err(StoreError::file("look for a store in", path, hint)(error)),
+    }
+}
+
 fn lock_or_join(options: &StoreOptions, runtime: &Runtime) -> Result<Joined, StoreError> {
     let deadline = Instant::now() + GUEST_LIMIT;
     loop {
@@ -216,4 +233,30 @@ pub(super) fn runtime() -> Result<Runtime, StoreError> {
             "the store's runtime",
             "raise the limit of open files: ulimit -n",
         ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::SpoolOptions;
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_told_to_be_empty() {
+        let at = |data_dir: &Path| {
+            look(&StoreOptions {
+                choice: StoreChoice::Embedded,
+                port: None,
+                password_file: None,
+                data_dir: data_dir.to_owned(),
+                spool: SpoolOptions::default(),
+            })
+        };
+        let none = at(Path::new("/nonexistent"));
+        assert!(matches!(none, Err(StoreError::NothingThere { .. })));
+        // Not a directory: the same as one that may not be read.
+        let file = at(Path::new("/proc/self/stat"));
+        assert!(matches!(file, Err(StoreError::File { .. })));
+    }
 }

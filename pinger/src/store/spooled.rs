@@ -3,6 +3,7 @@
 //! In: a data directory, which pingers may be working on. Out: a [`Spooled`], which prints itself.
 //! To look changes nothing; `again` sends what was refused.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -16,9 +17,12 @@ use super::StoreError;
 use super::disk::Folder;
 use super::disk::visit::{Visited, visit};
 use super::schema::{bytes, write_columns};
+use super::session::EMBEDDED;
+use crate::config::value::DATA_DIR_DEFAULT;
 use crate::mistake::grouped;
 use crate::spool::look::{self, Holdings, look};
 use crate::spool::{DiskError, Table};
+use crate::view::shell_word;
 
 mod again;
 
@@ -276,7 +280,31 @@ impl Spooled {
             }
         }
         writeln!(f)?;
-        writeln!(f, "when the cause is mended: pinger spool retry")
+        writeln!(f, "when the cause is mended:")?;
+        for store in self.refusing() {
+            writeln!(f, "  {}", self.retry(store))?;
+        }
+        Ok(())
+    }
+
+    /// The stores that refused something, as they stand in the folders.
+    fn refusing(&self) -> BTreeSet<&str> {
+        let runs = self.runs.iter().filter(|run| !run.refused.is_empty());
+        runs.filter_map(|run| run.store.as_deref()).collect()
+    }
+
+    /// The command that sends what a store refused. Which user it was is not on record.
+    fn retry(&self, store: &str) -> String {
+        let mut command = "pinger spool retry".to_owned();
+        if store != EMBEDDED {
+            command.push_str(" --store ");
+            command.push_str(&store.replacen("://", "://USER@", 1));
+        }
+        if self.data_dir != Path::new(DATA_DIR_DEFAULT) {
+            command.push_str(" --data-dir ");
+            command.push_str(&shell_word(&self.data_dir.to_string_lossy()));
+        }
+        command
     }
 }
 
@@ -327,7 +355,8 @@ refused 2025-11-21T19:58:20Z: 1,000 results, 2.0 KiB
   /data/spool/3-1763755000000000000/refused/00000007.seg
   incoming: a constraint forbids them
 
-when the cause is mended: pinger spool retry
+when the cause is mended:
+  pinger spool retry --data-dir /data
 ";
         assert_eq!(spooled.to_string(), expected);
         let json = serde_json::to_value(&spooled).unwrap();
@@ -336,6 +365,22 @@ when the cause is mended: pinger spool retry
         assert_eq!(at("/runs/0/state"), "sending");
         assert_eq!(at("/runs/0/oldest"), "2025-11-21T19:56:41Z");
         assert_eq!(at("/runs/0/refused/0/segment"), 7);
+    }
+
+    #[test]
+    fn a_retry_names_store_and_directory() {
+        let spooled = |data_dir: &str| Spooled {
+            data_dir: PathBuf::from(data_dir),
+            results: 0,
+            refused: 1,
+            runs: Vec::new(),
+        };
+        let here = spooled("/var/lib/pinger");
+        assert_eq!(here.retry("embedded"), "pinger spool retry");
+        assert_eq!(
+            spooled("mid").retry("https://db:8443/net"),
+            "pinger spool retry --store https://USER@db:8443/net --data-dir mid"
+        );
     }
 
     #[test]

@@ -254,7 +254,8 @@ pub(super) fn write_drops(out: &mut impl Write, summary: &Summary) -> io::Result
         (
             dropped,
             format!(
-                "the store did not take {}, which are lost, but counted above: {}",
+                "{} counted above are missing in the store: {}; the table gaps tells which, and \
+                 `pinger spool status` what of them is kept on disk",
                 results(dropped),
                 summary.rows_lost.as_deref().unwrap_or("no reason is known")
             ),
@@ -262,7 +263,8 @@ pub(super) fn write_drops(out: &mut impl Write, summary: &Summary) -> io::Result
         (
             spooled,
             format!(
-                "{} wait on disk for the store; the next run sends them",
+                "{} wait on disk for the store; the next run with the same --store and \
+                 --data-dir sends them",
                 results(spooled)
             ),
         ),

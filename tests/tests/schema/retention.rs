@@ -180,6 +180,21 @@ fn status_tells_what_is_there_and_whether_it_fits() {
             .any(|line| { line.starts_with("3 nothing_is_lost") && line.ends_with("fits") })
     );
 
+    for (table, other, expected) in [("results", "away", 3), ("away", "results", 0)] {
+        server.sql(&format!("RENAME TABLE {table} TO {other}"));
+        let (code, told) = status();
+        assert_eq!(code, Some(expected), "{told}");
+        let is_told = told.contains("these tables are not there: results\n");
+        assert_eq!(is_told, expected == 3, "{told}");
+    }
+
+    server.sql_in("default", "CREATE DATABASE bare");
+    let bare = server.schema("bare", &["retention"]).output();
+    let bare = bare.expect("PINGER_BIN runs");
+    let error = String::from_utf8_lossy(&bare.stderr);
+    assert_eq!(bare.status.code(), Some(1), "{error}");
+    assert!(error.contains("it has none yet"), "{error}");
+
     let nowhere = server.schema("nowhere", &["status"]).output();
     let error = nowhere.expect("PINGER_BIN runs").stderr;
     let error = String::from_utf8_lossy(&error);
@@ -189,7 +204,11 @@ fn status_tells_what_is_there_and_whether_it_fits() {
 #[test]
 fn to_look_makes_no_store() {
     let home = Home::new();
-    for arguments in [["schema", "status"], ["schema", "retention"]] {
+    for arguments in [
+        ["schema", "status"],
+        ["schema", "retention"],
+        ["export", "--table=runs"],
+    ] {
         let output = home.pinger(&arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{error}");
@@ -206,4 +225,9 @@ fn to_look_makes_no_store() {
     let _ = said(&output);
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(told.contains("as this pinger needs it"), "{told}");
+    let data = home.0.join("data");
+    assert!(
+        told.starts_with(&format!("the embedded store in {}:", data.display())),
+        "{told}"
+    );
 }

@@ -2,10 +2,10 @@
 //!
 //! In: options, and somebody to tell. Out: what was done or found. Prints nothing.
 
-use super::{Applied, Company, Retention, Say, Status, Table};
+use super::{Applied, Company, Place, Retention, Say, Status, Table};
 use crate::config::{StoreChoice, StoreOptions};
 use crate::store::StoreError;
-use crate::store::session::{Session, Sharing};
+use crate::store::session::{Session, Sharing, look};
 
 /// Creates or upgrades the tables of the store.
 ///
@@ -31,7 +31,8 @@ pub fn apply(options: &StoreOptions, say: &mut Say<'_>) -> Result<Applied, Store
 pub fn status(options: &StoreOptions) -> Result<Status, StoreError> {
     look(options)?;
     let session = Session::open(options, Sharing::Reader)?;
-    session.block_on(super::status::status(session.connection()))
+    let place = place(options, &session);
+    session.block_on(super::status::status(session.connection(), place))
 }
 
 /// Changes for how long rows are kept, if `change` says so; the tables as they are then.
@@ -46,9 +47,10 @@ pub fn retention(
     look(options)?;
     let session = Session::open(options, Sharing::Reader)?;
     let connection = session.connection();
+    let place = place(options, &session);
     session.block_on(async {
         if !change.is_empty() {
-            super::check(connection).await?;
+            super::check_at(connection, &place).await?;
             // The lock of the data directory is held by whoever has the engine.
             let company = if session.is_embedded() {
                 Company::Alone
@@ -58,20 +60,18 @@ pub fn retention(
             let definitions = session.definitions();
             super::retention::change(connection, company, definitions, change, say).await?;
         }
-        super::retention::kept(connection).await
+        let kept = super::retention::kept(connection).await?;
+        if kept.is_empty() {
+            // Most likely it has no schema at all, and then this says so.
+            super::check_at(connection, &place).await?;
+        }
+        Ok(kept)
     })
 }
 
-/// Whether there is an embedded store, if that is the choice: to look must not make one.
-fn look(options: &StoreOptions) -> Result<(), StoreError> {
-    let StoreOptions {
-        choice, data_dir, ..
-    } = options;
-    if *choice == StoreChoice::Embedded && !data_dir.join("engine").exists() {
-        let hint =
-            "no pinger has kept results there: check --data-dir, or name a server by --store";
-        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-        return Err(StoreError::file("find a store in", data_dir, hint)(missing));
+fn place(options: &StoreOptions, session: &Session) -> Place {
+    match options.choice {
+        StoreChoice::Embedded => Place::embedded(&options.data_dir),
+        _ => Place::at(session.connection().url()),
     }
-    Ok(())
 }

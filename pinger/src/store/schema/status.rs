@@ -6,8 +6,8 @@ use std::fmt;
 
 use super::layout::{self, Shards};
 use super::lock::{self, Holder};
-use super::tables::{Table, tables};
-use super::{MIGRATIONS, Recorded, VERSION, compare};
+use super::tables::{Table, missing, tables};
+use super::{MIGRATIONS, Place, Recorded, VERSION, compare};
 use crate::mistake::grouped;
 use crate::store::StoreError;
 use crate::store::clickhouse::Connection;
@@ -45,14 +45,19 @@ impl Status {
 ///
 /// # Errors
 /// When the server cannot be reached, or refuses what any reader may do.
-pub(super) async fn status(connection: &Connection) -> Result<Status, StoreError> {
+pub(super) async fn status(connection: &Connection, place: Place) -> Result<Status, StoreError> {
     let shards = layout::shards(connection).await?;
     let migrations = migrations(connection).await?;
+    let tables = tables(connection, shards.as_ref()).await?;
+    let trouble = match trouble(&place, &migrations) {
+        None => dropped(&missing(connection, &tables).await?),
+        trouble => trouble,
+    };
     Ok(Status {
-        place: connection.url().to_owned(),
-        trouble: trouble(connection, &migrations),
+        trouble,
+        place: place.name,
         lock: lock::holder(connection).await?,
-        tables: tables(connection, shards.as_ref()).await?,
+        tables,
         migrations,
         shards,
     })
@@ -72,7 +77,7 @@ async fn migrations(connection: &Connection) -> Result<Vec<Applied>, StoreError>
 }
 
 /// The words of `check` about these migrations.
-fn trouble(connection: &Connection, migrations: &[Applied]) -> Option<String> {
+fn trouble(place: &Place, migrations: &[Applied]) -> Option<String> {
     let recorded: Vec<Recorded> = migrations
         .iter()
         .map(|found| Recorded {
@@ -81,8 +86,19 @@ fn trouble(connection: &Connection, migrations: &[Applied]) -> Option<String> {
             checksum: found.checksum.clone(),
         })
         .collect();
-    let judged = super::judge(compare(&recorded, MIGRATIONS), connection.url());
+    let judged = super::judge(compare(&recorded, MIGRATIONS), place);
     judged.err().map(|error| error.to_string())
+}
+
+/// What to say of tables that are on record and not there.
+fn dropped(missing: &[&str]) -> Option<String> {
+    (!missing.is_empty()).then(|| {
+        format!(
+            "it has version {VERSION} on record, and these tables are not there: {}\n  \
+             somebody dropped or renamed them: bring them back, or use another database",
+            missing.join(", ")
+        )
+    })
 }
 
 impl fmt::Display for Status {

@@ -90,6 +90,32 @@ pub(super) async fn tables(
     Ok(tables)
 }
 
+/// What rows come in through: it holds none itself.
+const ENTRANCE: &str = "incoming";
+
+/// The tables of the schema that somebody dropped; not those that this user may not see.
+///
+/// # Errors
+/// When the server cannot be reached.
+pub(super) async fn missing(
+    connection: &Connection,
+    seen: &[Table],
+) -> Result<Vec<&'static str>, StoreError> {
+    let mut missing = Vec::new();
+    for name in TIMES.map(|(name, _)| name).into_iter().chain([ENTRANCE]) {
+        if seen.iter().any(|table| table.name == name) {
+            continue;
+        }
+        let question = format!("EXISTS TABLE {name}");
+        match connection.fetch_one::<u8>(&question).await {
+            Ok(0) => missing.push(name),
+            Ok(_) | Err(StoreError::Server { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(missing)
+}
+
 /// The tables whose rows go at an age by `expression`, as their engines tell.
 ///
 /// # Errors
