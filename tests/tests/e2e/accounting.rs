@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use xtask::lab::Shape;
 
-use crate::harness::{Site, alone};
+use crate::harness::{Site, alone, until};
+use crate::responder::{Responder, What};
 use crate::rows::{self, Row};
 
 const INTERVAL_NS: i64 = 100_000_000;
@@ -141,4 +143,24 @@ fn totals_agree(site: &Site, sent: u64, destinations: usize) {
     assert_eq!(orphans.trim_end(), "0");
     let outages = site.sql("SELECT count() FROM outages");
     assert_eq!(outages.trim_end(), "0");
+}
+
+#[test]
+fn a_run_that_stands_still_when_its_time_is_over_sends_what_was_due() {
+    let _turn = alone();
+    let site = Site::new(Shape::default());
+    let responder = Responder::start(&site.lab, |_, _| vec![What::Honest.now()]);
+    // A probe each 30 ms. None is left out as late: that takes a whole interval.
+    let running = site.start(
+        "run --store none --format json --interval 30s --duration 3s --timeout 1s \
+         198.18.0.1-198.18.3.232",
+    );
+    until("it probes", || !responder.log().probes.is_empty());
+    running.signal(libc::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(3));
+    running.signal(libc::SIGCONT);
+    let report = running.end().report();
+    report.assert_counts(&[("sent", 100), ("skipped", 0)]);
+    let lag_ns = report.count("lag_ns.max");
+    assert!(lag_ns > 500_000_000, "it never stood still: {}", report.0);
 }
