@@ -7,6 +7,7 @@
 
 pub mod addresses;
 pub mod command;
+mod counters;
 pub mod machine;
 pub mod namespace;
 pub mod record;

@@ -34,8 +34,9 @@ use crate::wire::xsk::Xsk;
 /// The queue of each interface that probes leave through.
 const QUEUE: u32 = 0;
 
-/// In a flood, the most probes in flight: enough to keep a busy peer busy, few enough that the
-/// queues of a virtual link do not overflow in silence.
+/// In a flood, the most probes in flight: enough to keep a busy peer busy. No queue of a virtual
+/// link holds so many (a veth 256, the ICMP socket of a Linux host that answers 159): it fills up
+/// only where a CPU stands still for milliseconds while the other goes on.
 const FLOOD_IN_FLIGHT: u64 = 512;
 
 /// Time between the moment when all is ready and the first probe: enough to start a thread and to

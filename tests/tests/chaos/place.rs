@@ -141,24 +141,9 @@ impl Place {
 
     /// Echo requests that have reached the probed hosts.
     pub(crate) fn echoes(&self) -> u64 {
-        let read = || {
-            // That of this thread: the process is in another namespace.
-            let ipv4 = fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
-            let ipv6 = fs::read_to_string("/proc/thread-self/net/snmp6").unwrap();
-            (ipv4, ipv6)
-        };
-        let (ipv4, ipv6) = self.lab.hosts().enter(read).unwrap();
-        let icmp: Vec<&str> = ipv4.lines().filter(|l| l.starts_with("Icmp:")).collect();
-        let mut pairs = icmp[0].split_whitespace().zip(icmp[1].split_whitespace());
-        let echoes: u64 = pairs
-            .find_map(|(name, value)| (name == "InEchos").then(|| value.parse().unwrap()))
-            .expect("the kernel counts echo requests");
-        let echoes6: u64 = ipv6
-            .lines()
-            .find_map(|line| line.strip_prefix("Icmp6InEchos"))
-            .and_then(|value| value.trim().parse().ok())
-            .expect("the kernel counts ICMPv6 echo requests");
-        echoes + echoes6
+        let hosts = self.lab.hosts();
+        let counted = hosts.counters(["IcmpInEchos", "Icmp6InEchos"]);
+        counted.unwrap().iter().sum()
     }
 
     /// The same, once no more come.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use xtask::lab::{Lab, Shape};
 
-use crate::harness::{Site, alone};
+use crate::harness::{Site, alone, ip};
 use crate::host::{EchoReply, RawSocket};
 
 /// Longer than any answer in a lab takes.
@@ -52,7 +52,24 @@ fn ping(
         .unwrap()
 }
 
-/// Pings beside a run, and checks what both saw.
+/// Echo requests of both families that the hosts' kernel says it could not answer.
+///
+/// That is rare and no fault of the program's: when the CPU that takes the replies in stands still
+/// for some milliseconds, those of a flood fill the send buffer of the hosts' ICMP socket, which
+/// holds 159 of them (`icmp_init` in net/ipv4/icmp.c), or the 256 places of the link.
+fn unanswered(lab: &Lab) -> u64 {
+    let [ipv4, ipv6] = lab
+        .hosts()
+        .counters(["IcmpOutErrors", "Icmp6OutErrors"])
+        .unwrap();
+    let link = ip(lab.hosts(), "-json -s link show dev far");
+    let link: serde_json::Value = serde_json::from_str(&link).unwrap();
+    let dropped = link[0]["stats64"]["tx"]["dropped"].as_u64().unwrap();
+    ipv4 + ipv6 + dropped
+}
+
+/// Pings beside a run. Nothing of either reaches the other, and what is not answered is what the
+/// hosts could not answer.
 fn beside(hosts: &[&str], how: &str) {
     let site = Site::new(Shape::default());
     let addresses: Vec<IpAddr> = hosts.iter().map(|host| host.parse().unwrap()).collect();
@@ -69,28 +86,26 @@ fn beside(hosts: &[&str], how: &str) {
     });
     assert!(sent > 100, "only {sent} pings in two seconds");
     assert_eq!(
-        own.len() as u64,
-        sent,
-        "pings of the host lost their replies"
-    );
-    assert_eq!(
         others,
         [],
         "replies to the program reached the host's stack"
     );
     assert!(report.count("reply") > 100, "{}", report.0);
-    report.assert_counts(&["lost", "duplicate", "mismatch", "forged"].map(|name| (name, 0)));
+    report.assert_counts(&["late", "duplicate", "mismatch", "forged"].map(|name| (name, 0)));
+    let (unheard, lost) = (sent - own.len() as u64, report.count("lost"));
+    println!("{unheard} of {sent} pings had no reply; {}", report.0);
+    assert_eq!(unheard + lost, unanswered(&site.lab));
 }
 
 #[test]
-fn a_ping_of_the_host_beside_a_flood_gets_all_of_its_replies() {
+fn a_flood_takes_no_reply_of_the_hosts_own_ping() {
     let _turn = alone();
     beside(&["198.18.0.1", "198.18.0.2"], "--flood");
     beside(&["2001:2:0:1::1", "2001:2:0:1::2"], "--flood");
 }
 
 #[test]
-fn a_ping_of_the_host_beside_steady_probes_gets_all_of_its_replies() {
+fn steady_probes_take_no_reply_of_the_hosts_own_ping() {
     let _turn = alone();
     beside(&["198.18.0.1", "198.18.0.2"], "--interval 1ms");
 }

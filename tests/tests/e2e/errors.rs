@@ -226,8 +226,8 @@ fn the_hosts_kernel_sees_no_error_about_our_probes() {
         ..Shape::default()
     });
     let seen = || {
-        ["InDestUnreachs", "InTimeExcds"]
-            .map(|name| crate::tcp::counter(&site.lab, "snmp", "Icmp", name))
+        let names = ["IcmpInDestUnreachs", "IcmpInTimeExcds"];
+        site.lab.prober().counters(names).unwrap()
     };
     let before = seen();
     let report = site.report(

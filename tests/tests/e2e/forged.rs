@@ -107,5 +107,6 @@ fn errors_about_what_was_never_sent_reach_the_host() {
 
 /// ICMP messages that say "destination unreachable", as the prober's kernel counted them.
 fn errors_seen(site: &Site) -> u64 {
-    crate::tcp::counter(&site.lab, "snmp", "Icmp", "InDestUnreachs")
+    let prober = site.lab.prober();
+    prober.counters(["IcmpInDestUnreachs"]).unwrap()[0]
 }

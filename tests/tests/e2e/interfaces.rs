@@ -23,23 +23,8 @@ fn has_xdp(prober: &Namespace, interface: &str) -> bool {
 
 /// Echo requests that came to a namespace's kernel, of both families.
 fn echoes(namespace: &Namespace) -> u64 {
-    let read = |file: &str| {
-        let path = format!("/proc/thread-self/net/{file}");
-        namespace
-            .enter(|| std::fs::read_to_string(&path).unwrap())
-            .unwrap()
-    };
-    let (snmp, snmp6) = (read("snmp"), read("snmp6"));
-    let mut lines = snmp.lines().filter(|line| line.starts_with("Icmp:"));
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let at = names.split(' ').position(|name| name == "InEchos").unwrap();
-    let ipv4: u64 = values.split(' ').nth(at).unwrap().parse().unwrap();
-    let line = snmp6
-        .lines()
-        .find(|line| line.starts_with("Icmp6InEchos "))
-        .unwrap();
-    let ipv6: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    ipv4 + ipv6
+    let counted = namespace.counters(["IcmpInEchos", "Icmp6InEchos"]);
+    counted.unwrap().iter().sum()
 }
 
 #[test]

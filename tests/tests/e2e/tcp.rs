@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use xtask::lab::{Lab, Namespace, Shape};
+use xtask::lab::{Namespace, Shape};
 
 use crate::harness::{Site, alone, until};
 use crate::responder::{By, Responder, What};
@@ -17,37 +17,15 @@ const HALF_OPEN_MAX: usize = 500;
 /// How often the listener's queue is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A file below `/proc/net`, as a thread in the namespace sees it.
-fn proc_net(namespace: &Namespace, file: &str) -> String {
-    let path = format!("/proc/thread-self/net/{file}");
-    namespace
-        .enter(|| std::fs::read_to_string(&path).unwrap())
-        .unwrap()
-}
-
-/// A counter of the prober's kernel: of `snmp` or `netstat`, by its group and name.
-pub(crate) fn counter(lab: &Lab, file: &str, group: &str, name: &str) -> u64 {
-    counter_in(lab.prober(), file, group, name)
-}
-
-fn counter_in(namespace: &Namespace, file: &str, group: &str, name: &str) -> u64 {
-    let text = proc_net(namespace, file);
-    let mut lines = text
-        .lines()
-        .filter(|line| line.split(':').next() == Some(group));
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let at = names.split_whitespace().position(|found| found == name);
-    let at = at.unwrap_or_else(|| panic!("no {name} in {names}"));
-    values.split_whitespace().nth(at).unwrap().parse().unwrap()
-}
-
 /// Connections of a namespace in the state `TCP_SYN_RECV` of the kernel's `tcp_states.h`.
 fn half_open(namespace: &Namespace) -> usize {
     const SYN_RECV: &str = "03";
     ["tcp", "tcp6"]
         .iter()
         .flat_map(|file| {
-            let text = proc_net(namespace, file);
+            let path = format!("/proc/thread-self/net/{file}");
+            let read = || std::fs::read_to_string(path).unwrap();
+            let text = namespace.enter(read).unwrap();
             let states = text
                 .lines()
                 .skip(1)
@@ -62,10 +40,10 @@ fn half_open(namespace: &Namespace) -> usize {
 
 /// Counters of the listeners' kernel that tell of a queue that was full.
 const OVERFLOWS: [&str; 4] = [
-    "ListenOverflows",
-    "ListenDrops",
-    "TCPReqQFullDoCookies",
-    "TCPReqQFullDrop",
+    "TcpExtListenOverflows",
+    "TcpExtListenDrops",
+    "TcpExtTCPReqQFullDoCookies",
+    "TcpExtTCPReqQFullDrop",
 ];
 
 #[test]
@@ -74,11 +52,12 @@ fn ten_thousand_probes_a_second_leave_the_listeners_queue_empty() {
     let site = Site::new(Shape::default());
     let (prober, hosts) = (site.lab.prober(), site.lab.hosts());
     let seen = || {
-        let tcp = |name| counter_in(prober, "snmp", "Tcp", name);
-        (tcp("InSegs"), tcp("OutRsts"), tcp("OutSegs"))
+        prober
+            .counters(["TcpInSegs", "TcpOutRsts", "TcpOutSegs"])
+            .unwrap()
     };
-    let overflows = || OVERFLOWS.map(|name| counter_in(hosts, "netstat", "TcpExt", name));
-    let closed = || counter_in(hosts, "netstat", "TcpExt", "EmbryonicRsts");
+    let overflows = || hosts.counters(OVERFLOWS).unwrap();
+    let closed = || hosts.counters(["TcpExtEmbryonicRsts"]).unwrap()[0];
     let before = (seen(), overflows(), closed());
     // 37 hosts, and the 63 of a block that are not its anycast address, each 10 ms.
     let running = site.start(

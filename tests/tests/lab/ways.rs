@@ -172,10 +172,5 @@ fn ping_reaches(lab: &Lab, second: &Namespace, host: &str) -> bool {
 
 /// UDP datagrams that programs in a namespace have received (`InDatagrams` of RFC 4113).
 fn echoed(namespace: &Namespace) -> u64 {
-    let read = || std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
-    let text = namespace.enter(read).unwrap();
-    let mut lines = text.lines().filter(|line| line.starts_with("Udp:"));
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let at = names.split(' ').position(|name| name == "InDatagrams");
-    values.split(' ').nth(at.unwrap()).unwrap().parse().unwrap()
+    namespace.counters(["UdpInDatagrams"]).unwrap()[0]
 }
