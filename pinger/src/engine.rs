@@ -168,6 +168,22 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         self.stopping = true;
     }
 
+    /// Ends floods, in which no probe is the last one by itself. All others know theirs, which a late
+    /// sender still sends: none is left out without a word.
+    pub fn end_floods(&mut self) {
+        let cycles = self.schedule.cycles().iter();
+        for (cycle, readings) in cycles.zip(&mut self.readings) {
+            if cycle.interval_ns == 0 {
+                readings.turns = readings.turns.min(readings.next);
+            }
+        }
+    }
+
+    /// Whether no cycle sends any more.
+    pub fn has_sent_all(&self) -> bool {
+        (0..self.readings.len()).all(|index| self.finished(index))
+    }
+
     /// Ends what timed out, sends what is due, and says when to come again. `clock` reads the
     /// time, CLOCK_MONOTONIC nanoseconds; `links` stand in the places that the heads name.
     ///

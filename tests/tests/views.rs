@@ -221,13 +221,17 @@ fn outages_are_those_that_every_result_shows() {
          (SELECT count() FROM ({exact} EXCEPT {fast})) FORMAT TSV"
     );
     assert_eq!(server.sql(&differences), "7\t1\t0\t0\n");
-    // A range is one of whole minutes.
-    let range = "WITH now() - 466300 AS since, now() - 466000 AS till \
+    // A range is one of whole minutes. It is named by numbers: each `now()` reads the clock anew.
+    let since = wall_ns(Duration::from_secs(466_300)) / 1_000_000_000;
+    let range = format!(
+        "WITH toDateTime({since}) AS since, since + 300 AS till \
          SELECT count(), min(start) >= toStartOfMinute(since), sum(probes) = \
          (SELECT count() FROM misses WHERE destination = 5 AND outcome != 'send_failed' \
          AND toStartOfMinute(time_due) >= toStartOfMinute(since) AND toStartOfMinute(time_due) < till) \
-         FROM outages_in(from = now() - 466300, until = now() - 466000) WHERE destination = 5 FORMAT TSV";
-    assert_eq!(server.sql(range), "2\t1\t1\n");
+         FROM outages_in(from = toDateTime({since}), until = toDateTime({since} + 300)) \
+         WHERE destination = 5 FORMAT TSV"
+    );
+    assert_eq!(server.sql(&range), "2\t1\t1\n");
 }
 
 #[test]

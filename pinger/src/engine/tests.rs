@@ -386,6 +386,30 @@ fn a_stalled_sender_leaves_whole_rounds_out() {
 }
 
 #[test]
+fn at_the_end_what_was_due_is_sent_though_late_and_a_flood_stops() {
+    let mut bench = Bench::new(4, 8 * MS, 3 * MS, limits(None));
+    bench.engine.start_at(START_NS, START_NS + 16 * MS);
+    bench.poll_at(START_NS + 7 * MS);
+    bench.poll_at(START_NS + 10 * MS);
+    bench.engine.end_floods();
+    assert!(!bench.engine.has_sent_all());
+    bench.poll_at(START_NS + 17 * MS);
+    assert!(bench.engine.has_sent_all());
+    assert_eq!(bench.links[0].sent, 8, "each 2 ms, before 16 ms");
+    let skipped = |note: &Note| matches!(note, Note::Skipped { .. });
+    assert!(!bench.sink.notes.iter().any(skipped));
+
+    let destination = Destination::echo("192.0.2.9".parse().unwrap());
+    let mut bench = Bench::with(destination, 2, limits(None), true);
+    bench.poll_at(START_NS);
+    bench.engine.end_floods();
+    assert!(bench.engine.has_sent_all());
+    let sent = bench.links[0].sent;
+    bench.poll_at(START_NS + MS);
+    assert_eq!((bench.links[0].sent, sent > 0), (sent, true));
+}
+
+#[test]
 fn an_answer_told_of_ends_in_the_sender_without_a_note() {
     let mut bench = Bench::new(1, 10 * MS, 3 * MS, limits(Some(1)));
     bench.poll_at(START_NS);

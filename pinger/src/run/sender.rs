@@ -56,7 +56,7 @@ pub(super) struct Sender<L> {
     pub(super) updates: Receiver<RouteUpdate>,
     pub(super) flows: Arc<Flows>,
     pub(super) control: Arc<Control>,
-    /// When to send no more, CLOCK_MONOTONIC nanoseconds.
+    /// When no more probes are due, CLOCK_MONOTONIC nanoseconds.
     pub(super) until_ns: u64,
     /// The connections to reset, if there are any.
     pub(super) resets: Option<ResetSource>,
@@ -82,7 +82,7 @@ impl<L: Link> Sender<L> {
         }
     }
 
-    /// Sets when the first probe is due and when to send no more, before [`Sender::run`].
+    /// Sets when the first probe is due and when no more are, before [`Sender::run`].
     pub(super) fn start_at(&mut self, start_ns: u64, until_ns: u64) {
         self.engine.start_at(start_ns, until_ns);
         self.until_ns = until_ns;
@@ -94,10 +94,7 @@ impl<L: Link> Sender<L> {
         loop {
             self.apply_updates();
             let now_ns = clock::now_ns();
-            if stopped_ns.is_none()
-                && (now_ns >= self.until_ns || self.control.stop.load(Ordering::Relaxed))
-            {
-                self.engine.stop();
+            if stopped_ns.is_none() && self.stop_if_due(now_ns) {
                 stopped_ns = Some(now_ns);
             }
             let poll = self
@@ -123,6 +120,19 @@ impl<L: Link> Sender<L> {
             at_ns,
             resets_missed: self.resets_missed,
         }
+    }
+
+    /// Stops when that is due. Returns whether no more probes leave: those that were due before the
+    /// time was over leave first, however late.
+    fn stop_if_due(&mut self, now_ns: u64) -> bool {
+        if self.control.stop.load(Ordering::Relaxed) {
+            self.engine.stop();
+        } else if now_ns >= self.until_ns {
+            self.engine.end_floods();
+        } else {
+            return false;
+        }
+        self.engine.has_sent_all()
     }
 
     fn is_aborted(&self) -> bool {

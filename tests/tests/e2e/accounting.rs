@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use xtask::lab::Shape;
 
-use crate::harness::{Site, alone};
+use crate::harness::{Site, alone, until};
+use crate::responder::{Responder, What};
 use crate::rows::{self, Row};
 
 const INTERVAL_NS: i64 = 100_000_000;
@@ -44,8 +46,9 @@ fn two_thousand_hosts_behind_a_gateway_and_every_row_as_it_was_sent() {
         "{}",
         report.0
     );
-    let sent = report.count("sent");
-    report.assert_counts(&[("reply", sent), ("rows.written", sent)]);
+    let (sent, lost) = (report.count("sent"), report.count("lost"));
+    report.assert_counts(&[("reply", sent - lost), ("rows.written", sent)]);
+    assert_eq!(lost, site.unanswered(), "{}", report.0);
     report.assert_counts(&["late", "duplicate", "mismatch", "forged"].map(|name| (name, 0)));
     site.assert_clean();
 
@@ -63,7 +66,9 @@ fn two_thousand_hosts_behind_a_gateway_and_every_row_as_it_was_sent() {
     each_row_is_as_it_was_sent(&rows, &places, by_name);
     on_the_grid(&rows, &places);
     rows::assert_whole(&rows, report.count("skipped"));
-    totals_agree(&site, sent, hosts.len());
+    totals_agree(&site, [sent, lost], hosts.len());
+    let found = site.sql("SELECT count() FROM outages");
+    assert_eq!(found.trim_end(), outages(&rows).to_string());
 }
 
 fn each_row_is_as_it_was_sent(
@@ -81,19 +86,25 @@ fn each_row_is_as_it_was_sent(
             "twice: {row:?}"
         );
         assert!(row.sequence < ROUNDS, "{row:?}");
-        let rtype = if host.is_ipv4() { 0 } else { 129 };
-        assert_eq!((row.rtype, row.rcode), (rtype, 0), "{row:?}");
-        assert_eq!(row.address.to_canonical(), host, "{row:?}");
-        assert_eq!(row.hop_limit, 63, "one router on the way back: {row:?}");
-        assert_eq!(row.datamatch, Some(true), "{row:?}");
         assert_eq!((row.source, row.rsite, row.rhost), (37, 371, 372));
-        assert!(row.rtt.is_some_and(|rtt| rtt > 0), "{row:?}");
         // The upper four bits are the source's, the rest never changes within a run.
         assert_eq!(row.rid >> 12, 37 & 0xf, "{row:?}");
         let rid = *identifiers.entry(row.destination).or_insert(row.rid);
         assert_eq!(row.rid, rid, "{row:?}");
         assert_eq!(row.run, rows[0].run);
+        if row.outcome != "lost" {
+            is_the_reply_of(host, row);
+        }
     }
+}
+
+fn is_the_reply_of(host: IpAddr, row: &Row) {
+    let rtype = if host.is_ipv4() { 0 } else { 129 };
+    assert_eq!((row.rtype, row.rcode), (rtype, 0), "{row:?}");
+    assert_eq!(row.address.to_canonical(), host, "{row:?}");
+    assert_eq!(row.hop_limit, 63, "one router on the way back: {row:?}");
+    assert_eq!(row.datamatch, Some(true), "{row:?}");
+    assert!(row.rtt.is_some_and(|rtt| rtt > 0), "{row:?}");
 }
 
 /// Probes are due where the cycle says, evenly spread, to the nanosecond.
@@ -116,29 +127,60 @@ fn on_the_grid(rows: &[Row], places: &HashMap<u64, usize>) {
     );
 }
 
+/// How often three probes in a row or more were lost.
+fn outages(rows: &[Row]) -> usize {
+    let of_hosts = rows.chunk_by(|a, b| a.destination == b.destination);
+    let spells = of_hosts.flat_map(|rows| rows.chunk_by(|a, b| a.outcome == b.outcome));
+    spells
+        .filter(|spell| spell[0].outcome == "lost" && spell.len() >= 3)
+        .count()
+}
+
 /// Runs, sources and views say the same as the JSON object.
-fn totals_agree(site: &Site, sent: u64, destinations: usize) {
+fn totals_agree(site: &Site, [sent, lost]: [u64; 2], destinations: usize) {
+    let reply = sent - lost;
     let run = site.sql(
         "SELECT source, destinations, sent, reply, lost, rows_dropped, interface, \
          ended > started FROM runs FINAL",
     );
-    let expected = format!("37\t{destinations}\t{sent}\t{sent}\t0\t0\tpinger0\t1");
+    let expected = format!("37\t{destinations}\t{sent}\t{reply}\t{lost}\t0\tpinger0\t1");
     assert_eq!(run.trim_end(), expected);
     let sources = site.sql("SELECT id, location, host FROM sources FINAL");
     assert_eq!(sources.trim_end(), "37\t371\t372");
     let minutes = site.sql(
         "SELECT sum(sent), sum(reply), sum(error), sum(lost), sum(mismatch), \
-         uniqExact(destination), max(loss_percent) FROM per_minute WHERE minute >= now() - 3600",
+         uniqExact(destination), max(loss_percent) > 0 FROM per_minute WHERE minute >= now() - 3600",
     );
     assert_eq!(
         minutes.trim_end(),
-        format!("{sent}\t{sent}\t0\t0\t0\t{destinations}\t0")
+        format!(
+            "{sent}\t{reply}\t0\t{lost}\t0\t{destinations}\t{}",
+            u8::from(lost > 0)
+        )
     );
     let orphans = site.sql(
         "SELECT count() FROM results WHERE destination NOT IN (SELECT id FROM destinations) \
          OR source NOT IN (SELECT id FROM sources) OR run NOT IN (SELECT run FROM runs)",
     );
     assert_eq!(orphans.trim_end(), "0");
-    let outages = site.sql("SELECT count() FROM outages");
-    assert_eq!(outages.trim_end(), "0");
+}
+
+#[test]
+fn a_run_that_stands_still_when_its_time_is_over_sends_what_was_due() {
+    let _turn = alone();
+    let site = Site::new(Shape::default());
+    let responder = Responder::start(&site.lab, |_, _| vec![What::Honest.now()]);
+    // A probe each 30 ms. None is left out as late: that takes a whole interval.
+    let running = site.start(
+        "run --store none --format json --interval 30s --duration 3s --timeout 1s \
+         198.18.0.1-198.18.3.232",
+    );
+    until("it probes", || !responder.log().probes.is_empty());
+    running.signal(libc::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(3));
+    running.signal(libc::SIGCONT);
+    let report = running.end().report();
+    report.assert_counts(&[("sent", 100), ("skipped", 0)]);
+    let lag_ns = report.count("lag_ns.max");
+    assert!(lag_ns > 500_000_000, "it never stood still: {}", report.0);
 }

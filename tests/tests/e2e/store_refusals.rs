@@ -37,7 +37,7 @@ fn a_server_that_is_not_there_is_not_waited_for() {
     let site = Site::new(Shape::default());
     let ended = site.run(&format!(
         "run --store http://me@127.0.0.1:1/net --data-dir {} --format json --count 3 \
-         --interval 20ms --timeout 500ms 198.18.0.1",
+         --interval 200ms --timeout 500ms 198.18.0.1",
         site.data_dir()
     ));
     assert!(ended.status.success(), "{}", ended.err);
