@@ -148,6 +148,16 @@ fn a_server_that_is_silent_at_the_start_is_told_once_and_gets_the_rows_later() {
 }
 
 #[test]
+fn a_command_ends_with_words_when_a_server_is_silent() {
+    let (_server, wire, options) = behind_a_wire();
+    wire.stall(Stall::Answers);
+    let error = pinger::store::schema::command::status(&options).unwrap_err();
+    let told = error.to_string();
+    assert!(told.contains("says nothing for 10s"), "{told}");
+    assert!(told.contains("check that the server runs"), "{told}");
+}
+
+#[test]
 fn a_server_that_is_silent_at_the_end_does_not_keep_the_run_and_the_next_one_sends() {
     // The limit of the run's end ends it, or the silence of a server that was noticed.
     let noticed = Timeouts {

@@ -10,6 +10,7 @@ use super::StoreError;
 use super::clickhouse::{Address, Connection};
 use super::embedded::{Definitions, DirLock, EmbeddedOptions, Endpoint, Engine};
 use super::schema::{self, Applied, Company, Say};
+use super::timeouts::{Timeouts, in_time};
 use crate::config::{StoreChoice, StoreOptions};
 
 /// The longest a guest waits for a pinger that is just starting or ending.
@@ -24,7 +25,7 @@ const GUEST_POLL: Duration = Duration::from_millis(50);
 /// Whose engine it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sharing {
-    /// Ours alone to start; others may join it.
+    /// Ours alone to start; others may join it. A server may be away.
     Own,
     /// The one that runs already, else one of our own for a short while.
     Guest,
@@ -65,8 +66,12 @@ impl Session {
             StoreChoice::None => Err(StoreError::NoStore),
             StoreChoice::Url(url) => {
                 let address = Address::from_url(url, options.password_file.as_deref())?;
+                let connection = Connection::to_server(address)?;
+                if sharing != Sharing::Own {
+                    runtime.block_on(answers(&connection))?;
+                }
                 Ok(Self {
-                    connection: Connection::to_server(address)?,
+                    connection,
                     runtime,
                     engine: None,
                     definitions: None,
@@ -183,6 +188,19 @@ enum Joined {
     Lock(DirLock),
     /// A running engine.
     Running(Box<Connection>),
+}
+
+/// Whether a server says anything at all; what it says is for the caller's own question.
+///
+/// # Errors
+/// When it takes the connection and is silent.
+async fn answers(connection: &Connection) -> Result<(), StoreError> {
+    let limit = Timeouts::default().start;
+    let said = in_time(limit, connection.fetch_one::<u8>("SELECT 1")).await;
+    said.map(drop).map_err(|_| StoreError::Unreachable {
+        url: connection.url().to_owned(),
+        reason: format!("it takes the connection and says nothing for {limit:?}"),
+    })
 }
 
 /// Whether there is an embedded store, if that is the choice: to look must not make one.
