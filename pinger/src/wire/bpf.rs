@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::links::{FdLink, Link as _};
 use aya::programs::{ProgramError, Xdp, XdpMode};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use pinger_ebpf::layout::{
     self, COUNTERS_MAP, Counter, EVENTS_MAP, FLOWS_MAP, Flow, FlowKey, PAYLOADS_MAP, Payload,
     SETTINGS_GLOBAL, SLOTS_MAP, Settings,
@@ -20,6 +20,11 @@ use crate::flight::AtomicSlot;
 /// Bytes of the ring buffer: room for a quarter million events, half a second at 500,000 a
 /// second, if the stats thread should be held up.
 const EVENTS_LEN: u32 = 1 << 24;
+
+/// How often the kernel is asked to take the program. Where the process is stopped, or a signal
+/// comes, while the program is looked at, that ends with EAGAIN (`do_check` in
+/// kernel/bpf/verifier.c).
+const LOADS_MAX: usize = 10;
 
 /// The most lines shown of the kernel's reasons to refuse the program.
 const LOG_LINES_MAX: usize = 10;
@@ -88,6 +93,18 @@ fn shortened(error: &impl std::fmt::Display) -> String {
     format!("{}\n({left_out} lines left out)\n{last}", lines[0])
 }
 
+/// Has the kernel look at the program and take it.
+fn verify(program: &mut Xdp) -> Result<(), ProgramError> {
+    for _ in 1..LOADS_MAX {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock => {}
+            loaded => return loaded,
+        }
+    }
+    program.load()
+}
+
 /// How the program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -135,7 +152,15 @@ impl Program {
         if OBJECT.is_empty() {
             return Err(BpfError::NotBuilt);
         }
+        // To write down each step takes the kernel seconds, so it does when it has refused.
+        Self::load_telling(plan, VerifierLogLevel::STATS)
+            .or_else(|_| Self::load_telling(plan, VerifierLogLevel::default()))
+    }
+
+    /// The same, with so much said of a refusal.
+    fn load_telling(plan: &Plan<'_>, level: VerifierLogLevel) -> Result<Self, BpfError> {
         let ebpf = EbpfLoader::new()
+            .verifier_log_level(level)
             .override_global(SETTINGS_GLOBAL, &plan.settings, true)
             .map_max_entries(FLOWS_MAP, plan.flows.len().max(1) as u32)
             .map_max_entries(SLOTS_MAP, plan.slots.max(1))
@@ -147,7 +172,7 @@ impl Program {
             links: Vec::new(),
         };
         program.fill(plan)?;
-        program.xdp()?.load()?;
+        verify(program.xdp()?)?;
         Ok(program)
     }
 

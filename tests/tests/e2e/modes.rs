@@ -1,4 +1,7 @@
-//! Interfaces without XDP in their driver.
+//! How the XDP program comes onto an interface: without XDP in the driver, and when the process is
+//! stopped meanwhile.
+
+use std::time::Duration;
 
 use xtask::lab::{INTERFACE, Shape};
 
@@ -56,4 +59,22 @@ fn an_interface_on_top_of_another_takes_the_generic_way() {
         ])
         .unwrap();
     check(&site, "top", "generic XDP", "198.19.1.2 2001:2:0:2::2");
+}
+
+#[test]
+fn a_run_that_is_stopped_while_it_starts_goes_on() {
+    let _turn = alone();
+    let site = Site::new(Shape::default());
+    for _ in 0..3 {
+        let running = site.start("run --store none --format json --count 1 198.18.0.1");
+        // Again and again while the kernel looks at the program, which it gives up each time.
+        for _ in 0..12 {
+            std::thread::sleep(Duration::from_millis(70));
+            running.signal(libc::SIGSTOP);
+            std::thread::sleep(Duration::from_millis(5));
+            running.signal(libc::SIGCONT);
+        }
+        let report = running.end().report();
+        report.assert_counts(&[("sent", 1), ("reply", 1)]);
+    }
 }
