@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use xtask::lab::{Lab, Shape};
 
-use crate::harness::{Site, alone, ip};
+use crate::harness::{Site, alone};
 use crate::host::{EchoReply, RawSocket};
 
 /// Longer than any answer in a lab takes.
@@ -52,22 +52,6 @@ fn ping(
         .unwrap()
 }
 
-/// Echo requests of both families that the hosts' kernel says it could not answer.
-///
-/// That is rare and no fault of the program's: when the CPU that takes the replies in stands still
-/// for some milliseconds, those of a flood fill the send buffer of the hosts' ICMP socket, which
-/// holds 159 of them (`icmp_init` in net/ipv4/icmp.c), or the 256 places of the link.
-fn unanswered(lab: &Lab) -> u64 {
-    let [ipv4, ipv6] = lab
-        .hosts()
-        .counters(["IcmpOutErrors", "Icmp6OutErrors"])
-        .unwrap();
-    let link = ip(lab.hosts(), "-json -s link show dev far");
-    let link: serde_json::Value = serde_json::from_str(&link).unwrap();
-    let dropped = link[0]["stats64"]["tx"]["dropped"].as_u64().unwrap();
-    ipv4 + ipv6 + dropped
-}
-
 /// Pings beside a run. Nothing of either reaches the other, and what is not answered is what the
 /// hosts could not answer.
 fn beside(hosts: &[&str], how: &str) {
@@ -93,8 +77,8 @@ fn beside(hosts: &[&str], how: &str) {
     assert!(report.count("reply") > 100, "{}", report.0);
     report.assert_counts(&["late", "duplicate", "mismatch", "forged"].map(|name| (name, 0)));
     let (unheard, lost) = (sent - own.len() as u64, report.count("lost"));
-    println!("{unheard} of {sent} pings had no reply; {}", report.0);
-    assert_eq!(unheard + lost, unanswered(&site.lab));
+    let unanswered = site.unanswered();
+    assert_eq!(unheard + lost, unanswered, "{sent} pings; {}", report.0);
 }
 
 #[test]

@@ -82,13 +82,16 @@ fn ten_thousand_probes_a_second_leave_the_listeners_queue_empty() {
     let replies = report.count("reply");
     assert!(replies > 20_000, "{}", report.0);
     report.assert_counts(&[("error", 0), ("late", 0), ("duplicate", 0), ("forged", 0)]);
-    assert_eq!(replies, report.count("sent"), "{}", report.0);
+    let (sent, lost) = (report.count("sent"), report.count("lost"));
+    assert_eq!(replies + lost, sent, "{}", report.0);
+    // Fewer, where the listener's kernel has said it again in time.
+    assert!(lost <= site.unanswered(), "{}", report.0);
     assert!(most < HALF_OPEN_MAX, "{most} half open");
     assert_eq!(half_open(hosts), 0);
-    assert_eq!(
-        closed() - before.2,
-        replies,
-        "each connection was closed by a RST"
+    let closed = closed() - before.2;
+    assert!(
+        (replies..=sent).contains(&closed),
+        "each connection was closed by a RST, not {closed} of {sent}"
     );
     assert_eq!(overflows(), before.1, "{OVERFLOWS:?}");
     assert_eq!(seen(), before.0, "the prober's kernel saw or sent TCP");
