@@ -6,6 +6,7 @@
 //! without root. The rest are edges, where I/O and `unsafe` live.
 
 pub mod mistake;
+mod shell;
 pub mod destination;
 pub mod schedule;
 pub mod packet;

@@ -229,16 +229,6 @@ pub fn default_format() -> Format {
     }
 }
 
-/// Text as one word for a shell, as it is where that needs no quotes.
-pub(crate) fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,=".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        summary::shell_quoted(text)
-    }
-}
-
 /// Leaves the terminal as it was before a view took it; for a process that ends without dropping
 /// the view.
 pub(crate) fn restore_terminal() {

@@ -17,6 +17,7 @@ use crate::config::{RunOptions, StoreChoice, StoreOptions};
 use crate::destination::Destination;
 use crate::mistake::counted;
 use crate::route::{HopState, HopView};
+use crate::shell;
 use crate::stats::{Counts, RowCounts};
 use crate::store::{self, Store};
 use crate::view::{self, Action, Level, RunHeader, SnapshotDetail, Summary, View, picture};
@@ -102,7 +103,7 @@ fn store_arguments(store: &StoreOptions) -> String {
     }
     words
         .into_iter()
-        .map(|(name, value)| format!(" {name} {}", view::shell_word(&value)))
+        .map(|(name, value)| format!(" {name} {}", shell::word(&value)))
         .collect()
 }
 

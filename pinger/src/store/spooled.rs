@@ -20,9 +20,9 @@ use super::schema::{bytes, write_columns};
 use super::session::EMBEDDED;
 use crate::config::value::DATA_DIR_DEFAULT;
 use crate::mistake::grouped;
+use crate::shell;
 use crate::spool::look::{self, Holdings, look};
 use crate::spool::{DiskError, Table};
-use crate::view::shell_word;
 
 mod again;
 
@@ -302,7 +302,7 @@ impl Spooled {
         }
         if self.data_dir != Path::new(DATA_DIR_DEFAULT) {
             command.push_str(" --data-dir ");
-            command.push_str(&shell_word(&self.data_dir.to_string_lossy()));
+            command.push_str(&shell::word(&self.data_dir.to_string_lossy()));
         }
         command
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::columns::shorten;
 use super::units::{clock, grouped, human, percent, percent_short, plural};
 use super::{RunHeader, Suggestion, Summary};
+use crate::shell;
 use crate::stats::{DestinationStats, Quantiles, Snapshot};
 
 /// How many of the worst destinations are named.
@@ -299,23 +300,13 @@ fn write_suggestions(
     };
     writeln!(out, "\n{number} worth trying:")?;
     for Suggestion { title, sql } in suggestions {
-        writeln!(out, "  # {title}\n  {command} {}", shell_quoted(sql))?;
+        writeln!(out, "  # {title}\n  {command} {}", shell::quoted(sql))?;
     }
     Ok(())
 }
 
-/// Text as one shell word: in double quotes where nothing in it means anything to a shell there.
-pub(super) fn shell_quoted(text: &str) -> String {
-    if text.contains(['"', '$', '`', '\\', '!']) {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    } else {
-        format!("\"{text}\"")
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
     use std::sync::Arc;
 
     use super::super::testing;
@@ -381,17 +372,5 @@ mod tests {
             slow > 0 && slow < worst.len(),
             "the generator makes both kinds"
         );
-    }
-
-    #[test]
-    fn suggested_commands_survive_the_shell() {
-        for sql in [
-            "SELECT count() FROM results WHERE name = 'a'",
-            r#"SELECT "a" FROM `b` WHERE c = '$HOME \ !'"#,
-        ] {
-            let script = format!("printf %s {}", shell_quoted(sql));
-            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-            assert_eq!(String::from_utf8_lossy(&output.stdout), sql);
-        }
     }
 }
