@@ -149,28 +149,35 @@ fn write_rows(url: String) {
 
 #[test]
 fn a_server_that_is_not_trusted_gets_nothing() {
+    const NAME: &[&str] = &["not valid for name"];
     let (server, home) = (Server::start(), Home::new());
     let front = Front::before(&server, &home, "localhost");
     let other = Front::before(&server, &home, "elsewhere.example");
     let plain = format!("https://boss@localhost:{}/pinger", server.port);
-    for (url, trusted, reason) in [
+    for (url, trusted, reasons) in [
         // Signed by somebody else than who is trusted.
         (
             front.url("localhost"),
             &other.trusted,
-            "invalid peer certificate",
+            &["invalid peer certificate"][..],
         ),
         // Trusted, but of another name.
-        (front.url("127.0.0.1"), &front.trusted, "not valid for name"),
-        (other.url("localhost"), &other.trusted, "not valid for name"),
-        // No TLS there.
-        (plain, &front.trusted, "InvalidContentType"),
+        (front.url("127.0.0.1"), &front.trusted, NAME),
+        (other.url("localhost"), &other.trusted, NAME),
+        // No TLS there. Where no byte of the greeting, which is random, ends a line, the server
+        // waits for the rest of what it takes for a request.
+        (
+            plain,
+            &front.trusted,
+            &["InvalidContentType", "says nothing"],
+        ),
     ] {
         let output = pinger(&["sql", "SELECT 1", "--store", &url], trusted);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{url}: {error}");
         assert!(error.contains("no safe connection"), "{url}: {error}");
-        assert!(error.contains(reason), "{url}: {error}");
+        let is_told = reasons.iter().any(|reason| error.contains(reason));
+        assert!(is_told, "{url}: {error}");
         assert!(error.contains("SSL_CERT_FILE"), "{url}: {error}");
         assert!(!error.contains("geheim"), "{error}");
     }

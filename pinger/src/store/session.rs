@@ -197,9 +197,14 @@ enum Joined {
 async fn answers(connection: &Connection) -> Result<(), StoreError> {
     let limit = Timeouts::default().start;
     let said = in_time(limit, connection.fetch_one::<u8>("SELECT 1")).await;
-    said.map(drop).map_err(|_| StoreError::Unreachable {
-        url: connection.url().to_owned(),
-        reason: format!("it takes the connection and says nothing for {limit:?}"),
+    said.map(drop).map_err(|_| {
+        let url = connection.url().to_owned();
+        let reason = format!("it takes the connection and says nothing for {limit:?}");
+        // A server without TLS may take a greeting for the beginning of a request.
+        match url.starts_with("https:") {
+            true => StoreError::Tls { url, reason },
+            false => StoreError::Unreachable { url, reason },
+        }
     })
 }
 
