@@ -81,18 +81,16 @@ pub(crate) fn spool(action: &SpoolAction) -> anyhow::Result<ExitCode> {
 
 /// What was refused and stays, a line for those of one folder that have one reason.
 fn stays(kept: &[(PathBuf, String)]) -> Vec<String> {
-    let folder = |(file, reason): &(PathBuf, String)| {
-        let folder = file.parent().unwrap_or(file).to_owned();
-        (folder, reason.clone())
-    };
-    let alike = kept.chunk_by(|one, other| folder(one) == folder(other));
+    let alike = kept.chunk_by(|(one, reason), (other, its_reason)| {
+        one.parent() == other.parent() && reason == its_reason
+    });
     alike
         .map(|alike| match alike {
             [(file, reason)] => format!("{} stays: {reason}", file.display()),
             _ => {
-                let (folder, reason) = folder(&alike[0]);
-                let count = alike.len();
-                format!("{count} segments in {} stay: {reason}", folder.display())
+                let (count, (file, reason)) = (alike.len(), &alike[0]);
+                let folder = file.parent().unwrap_or(file).display();
+                format!("{count} segments in {folder} stay: {reason}")
             }
         })
         .collect()

@@ -168,8 +168,8 @@ impl<M: AsRef<[AtomicSlot]>> Engine<M> {
         self.stopping = true;
     }
 
-    /// Ends floods, in which no probe is the last one by itself. All others know theirs, which a late
-    /// sender still sends: none is left out without a word.
+    /// Ends floods, in which no probe is the last one by itself. All others know theirs, which a
+    /// late sender still sends: none is left out without a word.
     pub fn end_floods(&mut self) {
         let cycles = self.schedule.cycles().iter();
         for (cycle, readings) in cycles.zip(&mut self.readings) {

@@ -153,6 +153,19 @@ pub fn grouped(number: u128) -> String {
     text
 }
 
+/// Bytes as people read them.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit < UNITS.len() - 1 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = usize::from(unit > 0);
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,5 +225,14 @@ mod tests {
         }
         assert_eq!(counted(1, "probe"), "1 probe");
         assert_eq!(counted(2_000, "address"), "2,000 addresses");
+    }
+
+    #[test]
+    fn bytes_are_short() {
+        let shown = [0, 1023, 1024, 5_872_025, u64::MAX].map(bytes);
+        assert_eq!(
+            shown,
+            ["0 B", "1023 B", "1.0 KiB", "5.6 MiB", "16777216.0 TiB"]
+        );
     }
 }

@@ -78,7 +78,7 @@ fn what_is_exported_reads_back_as_it_was() {
         let output = home.pinger(&["export", "-o", &path]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         exported(output);
-        assert!(said.contains(" kB to /"), "{said}");
+        assert!(said.contains(" KiB to /"), "{said}");
         let file = match format {
             "parquet" => format!("file('{path}', 'Parquet')"),
             _ => format!("file('{path}', 'CSVWithNames')"),

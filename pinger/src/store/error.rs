@@ -231,8 +231,8 @@ const OWN_ISSUER: &str = "CaUsedAsEndEntity";
 fn tls_advice(reason: &str) -> &'static str {
     if reason.contains(OWN_ISSUER) {
         "the server's certificate signed itself and is marked as an issuer's (CA:TRUE), as \
-         `openssl req -x509` makes it: make it anew with -addext basicConstraints=critical,CA:FALSE \
-         and let SSL_CERT_FILE name it, or have it signed by an issuer"
+         `openssl req -x509` makes it: make it anew with -addext \
+         basicConstraints=critical,CA:FALSE and let SSL_CERT_FILE name it, or have it signed by an issuer"
     } else {
         "let SSL_CERT_FILE name a file with the certificate (PEM) of who issued the server's, or \
          add that to those which this host trusts; the host in the URL must be a name in the \

@@ -15,8 +15,8 @@ use super::StoreError;
 pub(super) const HINT: &str = "choose another --data-dir, or run as the user who owns this one";
 
 /// What to do where the data directory is not private.
-pub(super) const PRIVATE_HINT: &str = "choose another --data-dir (one that is not there yet is made private), or run as the user who \
-     owns this one";
+pub(super) const PRIVATE_HINT: &str = "choose another --data-dir (one that is not there yet is \
+     made private), or run as the user who owns this one";
 
 /// What to do where a directory cannot be made.
 const MAKE_HINT: &str = "choose another --data-dir, or run as a user who may write there";

@@ -9,12 +9,13 @@ use sha2::{Digest, Sha256};
 
 use super::StoreError;
 use super::clickhouse::{Connection, DATABASE};
+use crate::shell;
 pub use apply::Applied;
 pub(super) use apply::{Company, apply};
 pub(super) use layout::{Shards, shards};
 pub use retention::Retention;
+pub(super) use status::write_columns;
 pub use status::{Status, write_tables};
-pub(super) use status::{bytes, write_columns};
 pub use tables::{Content, Table};
 mod apply;
 pub mod cluster;
@@ -234,7 +235,7 @@ impl Place {
         let dir = data_dir.display();
         Self {
             name: format!("the embedded store in {dir}"),
-            option: format!("--data-dir {dir}"),
+            option: format!("--data-dir {}", shell::word(&dir.to_string())),
         }
     }
 }

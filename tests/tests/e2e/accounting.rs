@@ -149,7 +149,8 @@ fn totals_agree(site: &Site, [sent, lost]: [u64; 2], destinations: usize) {
     assert_eq!(sources.trim_end(), "37\t371\t372");
     let minutes = site.sql(
         "SELECT sum(sent), sum(reply), sum(error), sum(lost), sum(mismatch), \
-         uniqExact(destination), max(loss_percent) > 0 FROM per_minute WHERE minute >= now() - 3600",
+         uniqExact(destination), max(loss_percent) > 0 FROM per_minute \
+         WHERE minute >= now() - 3600",
     );
     assert_eq!(
         minutes.trim_end(),

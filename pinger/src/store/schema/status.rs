@@ -8,7 +8,7 @@ use super::layout::{self, Shards};
 use super::lock::{self, Holder};
 use super::tables::{Table, missing, tables};
 use super::{MIGRATIONS, Place, Recorded, VERSION, compare};
-use crate::mistake::grouped;
+use crate::mistake::{bytes, grouped};
 use crate::store::StoreError;
 use crate::store::clickhouse::Connection;
 
@@ -191,19 +191,6 @@ pub fn write_tables(f: &mut dyn fmt::Write, tables: &[Table]) -> fmt::Result {
     write_columns(f, &rows, &[1, 2])
 }
 
-/// Bytes as people read them.
-pub(in crate::store) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit < UNITS.len() - 1 {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let decimals = usize::from(unit > 0);
-    format!("{value:.decimals$} {}", UNITS[unit])
-}
-
 /// Rows in columns two spaces apart, the named ones flush right.
 pub(in crate::store) fn write_columns<const N: usize>(
     f: &mut dyn fmt::Write,
@@ -300,14 +287,5 @@ runs     not for us        ?                                            ever
         assert_eq!(words(&shown)[..9], words(expected)[..9]);
         assert!(shown.ends_with(expected.split_once("\n\ntable").map_or("", |(_, end)| end)));
         assert!(!status.fits());
-    }
-
-    #[test]
-    fn bytes_are_short() {
-        let shown = [0, 1023, 1024, 5_872_025, u64::MAX].map(bytes);
-        assert_eq!(
-            shown,
-            ["0 B", "1023 B", "1.0 KiB", "5.6 MiB", "16777216.0 TiB"]
-        );
     }
 }
