@@ -190,22 +190,26 @@ enum Joined {
     Running(Box<Connection>),
 }
 
-/// Whether a server says anything at all; what it says is for the caller's own question.
+/// Whether a server says anything at all, and safely; what else it says is for the caller's own
+/// question.
 ///
 /// # Errors
-/// When it takes the connection and is silent.
+/// When it takes the connection and is silent, or there is no safe connection.
 async fn answers(connection: &Connection) -> Result<(), StoreError> {
     let limit = Timeouts::default().start;
-    let said = in_time(limit, connection.fetch_one::<u8>("SELECT 1")).await;
-    said.map(drop).map_err(|_| {
-        let url = connection.url().to_owned();
-        let reason = format!("it takes the connection and says nothing for {limit:?}");
-        // A server without TLS may take a greeting for the beginning of a request.
-        match url.starts_with("https:") {
-            true => StoreError::Tls { url, reason },
-            false => StoreError::Unreachable { url, reason },
+    match in_time(limit, connection.fetch_one::<u8>("SELECT 1")).await {
+        Ok(Err(error @ StoreError::Tls { .. })) => Err(error),
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let url = connection.url().to_owned();
+            let reason = format!("it takes the connection and says nothing for {limit:?}");
+            // A server without TLS may take a greeting for the beginning of a request.
+            Err(match url.starts_with("https:") {
+                true => StoreError::Tls { url, reason },
+                false => StoreError::Unreachable { url, reason },
+            })
         }
-    })
+    }
 }
 
 /// Whether there is an embedded store, if that is the choice: to look must not make one.
